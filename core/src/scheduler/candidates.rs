@@ -1,0 +1,191 @@
+//! Matching: who has room to send, who has room to receive, and bringing the two together.
+
+use super::Scheduler;
+use super::event::{HostKey, Mode, Output, PeerKey};
+use super::host::{Host, SwarmKey};
+use super::rank::Offer;
+use super::swarm::Row;
+use crate::time::Instant;
+
+/// Pools up to this size are looked at whole.
+const SCAN_LIMIT: usize = 64;
+
+/// From larger pools this many rows are drawn: in the model of `docs/swarm.md` 8 to 16 come within a
+/// percent of full knowledge.
+const SAMPLE_SIZE: usize = 16;
+
+/// Candidate parents offered to a peer that pulls.
+const OFFER_LIMIT: usize = 4;
+
+/// Matching that a state change has made possible.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
+    /// The host may have room to upload.
+    Serve(HostKey),
+    /// The peer may have room to receive.
+    Feed(PeerKey),
+}
+
+impl Scheduler {
+    /// Carries out all matching that has become possible. Each step either uses up room or work, so
+    /// this ends; in all it is bounded by the free room of all hosts.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Serve(host) => self.serve(now, host),
+                Work::Feed(peer) => self.feed(now, peer),
+            }
+        }
+    }
+
+    /// Finds receivers for a host until it has no room or nobody wants what it has. Its tasks take
+    /// turns.
+    fn serve(&mut self, now: Instant, key: HostKey) {
+        loop {
+            let Some(host) = self.hosts.get(key) else { return };
+            if host.serving.is_empty() || !self.may_upload(now, host) {
+                return;
+            }
+            let (turns, first) = (host.serving.len(), host.turn);
+            let served = (first..first + turns).find(|turn| {
+                let peer = self.hosts[key].serving[turn % turns];
+                self.serve_one(now, peer)
+            });
+            match served {
+                Some(turn) => self.hosts[key].turn = (turn + 1) % turns,
+                None => return,
+            }
+        }
+    }
+
+    pub(super) fn may_upload(&self, now: Instant, host: &Host) -> bool {
+        host.upload.has_room(self.config.adapts_slots) && host.is_offerable(now)
+    }
+
+    /// Grants one piece from `parent` to the neediest receiver that it can help. False if there is
+    /// none; then `parent` waits in the idle pool.
+    fn serve_one(&mut self, now: Instant, parent: PeerKey) -> bool {
+        let Some(peer) = self.peers.get(parent) else { return false };
+        let (swarm, row, host) = (peer.swarm, peer.row, peer.host);
+        let mut rows = core::mem::take(&mut self.sample);
+        self.swarms[swarm].hungry.sample(&mut self.rng, SCAN_LIMIT, SAMPLE_SIZE, &mut rows);
+        let mut ranked = core::mem::take(&mut self.ranked);
+        ranked.clear();
+        ranked.extend(rows.iter().map(|row| (self.receiver_key(swarm, *row), *row)));
+        ranked.sort_unstable();
+        let chosen = ranked.iter().find_map(|(_, child)| {
+            let to = *self.swarms[swarm].member(*child)?;
+            let offer = self.may_serve(now, host, to.host).then(|| self.best_piece(swarm, row, *child))??;
+            Some((to.peer, offer))
+        });
+        (self.sample, self.ranked) = (rows, ranked);
+        match chosen {
+            Some((child, offer)) => self.grant(now, parent, child, offer.piece),
+            None => self.swarms[swarm].idle.insert(row),
+        }
+        chosen.is_some()
+    }
+
+    /// Finds idle parents for a receiver until it has no room or nobody idle has what it lacks.
+    fn feed(&mut self, now: Instant, child: PeerKey) {
+        loop {
+            let Some(peer) = self.peers.get(child) else { return };
+            let (swarm, row, host) = (peer.swarm, peer.row, peer.host);
+            if !self.swarms[swarm].hungry.contains(row) {
+                return;
+            }
+            let mut rows = core::mem::take(&mut self.sample);
+            self.swarms[swarm].idle.sample(&mut self.rng, SCAN_LIMIT, SAMPLE_SIZE, &mut rows);
+            let mut best: Option<(Offer, bool, u32, Row)> = None;
+            for parent in rows.iter().copied() {
+                let Some(offer) = self.offer_of_idle(now, swarm, parent, row, host) else { continue };
+                best = Some(best.map_or(offer, |known| known.min(offer)));
+            }
+            self.sample = rows;
+            let Some((offer, _, _, parent)) = best else { return };
+            let Some(parent) = self.swarms[swarm].member(parent).map(|member| member.peer) else { return };
+            self.grant(now, parent, child, offer.piece);
+        }
+    }
+
+    /// What an idle member could send to `child`; members that are in truth busy leave the pool.
+    /// Among equal offers the seed comes last (others can serve what it has sent), the less loaded
+    /// first.
+    fn offer_of_idle(
+        &mut self,
+        now: Instant,
+        swarm: SwarmKey,
+        parent: Row,
+        child: Row,
+        child_host: HostKey,
+    ) -> Option<(Offer, bool, u32, Row)> {
+        let member = *self.swarms[swarm].member(parent)?;
+        let host = self.hosts.get(member.host)?;
+        if !self.may_upload(now, host) {
+            self.swarms[swarm].idle.remove(parent);
+            return None;
+        }
+        let load = host.upload.used;
+        if !self.may_serve(now, member.host, child_host) {
+            return None;
+        }
+        let offer = self.best_piece(swarm, parent, child)?;
+        Some((offer, member.is_seed, load, parent))
+    }
+
+    /// Whether a peer belongs in the pool of those who can be given a piece now.
+    pub(super) fn is_hungry(&self, key: PeerKey) -> bool {
+        self.peers.get(key).is_some_and(|peer| {
+            peer.state.is_downloading()
+                && peer.mode == Mode::Granted
+                && self.hosts.get(peer.host).is_some_and(|host| host.download.has_room(self.config.adapts_slots))
+                && self.swarms[peer.swarm].lacks_something(peer.row)
+        })
+    }
+
+    /// Puts a peer in or out of the pool of the hungry, and has it fed if it is in.
+    pub(super) fn review_hunger(&mut self, key: PeerKey) {
+        let is_hungry = self.is_hungry(key);
+        let Some(peer) = self.peers.get(key) else { return };
+        let swarm = &mut self.swarms[peer.swarm];
+        if is_hungry {
+            swarm.hungry.insert(peer.row);
+            self.work.push_back(Work::Feed(key));
+        } else {
+            swarm.hungry.remove(peer.row);
+        }
+    }
+
+    /// The same for all peers of a host, whose room to receive changed.
+    pub(super) fn review_host_hunger(&mut self, host: HostKey) {
+        let mut at = 0;
+        while let Some(peer) = self.hosts.get(host).and_then(|host| host.wanting.get(at).copied()) {
+            self.review_hunger(peer);
+            at += 1;
+        }
+    }
+
+    /// Candidate parents for a peer that pulls, best first: those with the most pieces among the
+    /// least loaded, seeds last.
+    pub fn parents(&self, now: Instant, peer: PeerKey) -> impl Iterator<Item = PeerKey> + use<> {
+        let mut found = alloc::vec::Vec::new();
+        if let Some(child) = self.peers.get(peer) {
+            let swarm = &self.swarms[child.swarm];
+            found.extend(swarm.iter().filter_map(|(_, member)| {
+                let host = self.hosts.get(member.host)?;
+                let is_fit = member.held > 0 && host.upload.used < host.upload.limit();
+                (is_fit && self.may_serve(now, member.host, child.host))
+                    .then(|| ((member.is_seed, host.upload.used, u32::MAX - member.held), member.peer))
+            }));
+        }
+        found.sort_unstable();
+        found.into_iter().take(OFFER_LIMIT).map(|(_, peer)| peer)
+    }
+
+    /// Tells a peer that pulls that its parents are worth another look.
+    pub(super) fn offer_parents(&mut self, peer: PeerKey) {
+        if self.peers.get(peer).is_some_and(|peer| peer.mode == Mode::Candidates && peer.state.is_downloading()) {
+            self.outbox.push(Output::OfferParents { peer });
+        }
+    }
+}

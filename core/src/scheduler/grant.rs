@@ -1,0 +1,180 @@
+//! The life of a grant: issued, nearly finished, finished or failed, or its time is up.
+
+use super::Scheduler;
+use super::candidates::Work;
+use super::event::{GrantKey, Output, PeerKey, PieceFailure};
+use super::host::{Grant, forget};
+use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
+use crate::piece::PieceNumber;
+use crate::time::{Duration, Instant, micros};
+
+impl Scheduler {
+    /// Grants `piece` from `parent` to `child`: both have room and the piece is of use.
+    pub(super) fn grant(&mut self, now: Instant, parent: PeerKey, child: PeerKey, piece: PieceNumber) {
+        let (from, to) = (self.peers[parent].host, self.peers[child].host);
+        let swarm = self.peers[child].swarm;
+        let bytes = self.swarms[swarm].plan.map_or(0, |plan| plan.range(piece).len);
+        let deadline = now + self.grant_term(parent, child, bytes);
+        let (up, down) = (&mut self.hosts[from].upload, self.peers[child].row);
+        let beside_up = up.used;
+        up.used += 1;
+        let lane = &mut self.hosts[to].download;
+        let beside = (beside_up, lane.used);
+        lane.used += 1;
+        let key = self.grants.insert(Grant { parent, child, piece, bytes, deadline, is_counted: true, beside });
+        self.peers[parent].outbound.push(key);
+        self.peers[child].inbound.push(key);
+        self.peers[child].near = piece.get();
+        self.swarms[swarm].set_coming(down, piece);
+        self.tell_digests(child);
+        self.outbox.push(Output::Grant { peer: child, grant: key, piece, parent });
+        self.review_host_hunger(to);
+        if self.config.relay_depth_limit > 0 {
+            self.work.push_back(Work::Serve(to));
+        }
+    }
+
+    /// How long a transfer may take before it is given to somebody else.
+    fn grant_term(&self, parent: PeerKey, child: PeerKey, bytes: u64) -> Duration {
+        let up = &self.hosts[self.peers[parent].host].upload;
+        let down = &self.hosts[self.peers[child].host].download;
+        let expected = up.expected_us(bytes).max(down.expected_us(bytes));
+        let shared = u64::from(up.used.max(down.used) + 1);
+        let slack = u64::from(self.config.grant_slack);
+        expected.map_or(self.config.first_grant_term, |us| {
+            Duration::from_micros(us.saturating_mul(shared).saturating_mul(slack)).max(self.config.grant_term_floor)
+        })
+    }
+
+    /// The transfer will not occupy its place in the two lanes much longer: the next is granted
+    /// now, so that the control round trip is hidden.
+    pub(super) fn grant_nearly_finished(&mut self, key: GrantKey) {
+        let Some(grant) = self.grants.get_mut(key) else { return };
+        if core::mem::replace(&mut grant.is_counted, false) {
+            let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+            self.hosts[parent].upload.used -= 1;
+            self.hosts[child].download.used -= 1;
+            self.work.push_back(Work::Serve(parent));
+            self.review_host_hunger(child);
+        }
+    }
+
+    /// Ends a grant: its places in the lanes are free, the piece is no longer on its way.
+    fn end(&mut self, key: GrantKey) -> Option<Grant> {
+        self.grant_nearly_finished(key);
+        let grant = self.grants.remove(key)?;
+        forget(&mut self.peers[grant.parent].outbound, key);
+        let child = &mut self.peers[grant.child];
+        forget(&mut child.inbound, key);
+        Some(grant)
+    }
+
+    pub(super) fn grant_finished(&mut self, now: Instant, key: GrantKey, elapsed: Duration) {
+        let Some(grant) = self.end(key) else { return };
+        let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+        if grant.bytes > 0 {
+            self.hosts[parent].upload.note(grant.bytes, micros(elapsed), grant.beside.0);
+            self.hosts[child].download.note(grant.bytes, micros(elapsed), grant.beside.1);
+            self.review_host_hunger(child);
+        }
+        self.hosts[parent].record.vouch(now, child, &BlacklistPolicy::GLOBAL);
+        self.pairs.vouch(now, (), (child, parent));
+        if !self.hosts[parent].is_seed() {
+            self.hosts[child].isolation.succeeded(now);
+        }
+        if self.hosts[parent].info.zone == self.hosts[child].info.zone {
+            self.peers[grant.child].is_escaping = false;
+        }
+        self.piece_held(now, grant.child, grant.piece);
+    }
+
+    pub(super) fn grant_failed(&mut self, now: Instant, key: GrantKey, failure: PieceFailure) {
+        let Some(grant) = self.end(key) else { return };
+        let child = &self.peers[grant.child];
+        let swarm = child.swarm;
+        self.swarms[swarm].clear_coming(child.row, grant.piece);
+        self.blame(now, &grant, failure);
+        self.unserved(now, grant.child, grant.piece);
+        if failure == PieceFailure::NotFound {
+            self.piece_lost(now, grant.parent, grant.piece);
+        }
+    }
+
+    /// Takes a grant back and tells the child.
+    pub(super) fn revoke(&mut self, now: Instant, key: GrantKey) {
+        let Some(grant) = self.end(key) else { return };
+        let child = &self.peers[grant.child];
+        self.swarms[child.swarm].clear_coming(child.row, grant.piece);
+        self.outbox.push(Output::Revoke { peer: grant.child, grant: key });
+        self.unserved(now, grant.child, grant.piece);
+    }
+
+    /// `child` will not have `piece` after all: whoever was to get it from there has to look
+    /// elsewhere, and the child is hungry again.
+    pub(super) fn unserved(&mut self, now: Instant, child: PeerKey, piece: PieceNumber) {
+        let mut at = 0;
+        while let Some(key) = self.peers[child].outbound.get(at).copied() {
+            if self.grants[key].piece == piece
+                && !self.swarms[self.peers[child].swarm].has(self.peers[child].row, piece)
+            {
+                self.revoke(now, key);
+            } else {
+                at += 1;
+            }
+        }
+        let host = self.peers[child].host;
+        self.review_host_hunger(host);
+    }
+
+    /// Who is to blame for a failed transfer, and what follows.
+    fn blame(&mut self, now: Instant, grant: &Grant, failure: PieceFailure) {
+        let (points, is_fault) = match failure {
+            PieceFailure::Corrupt | PieceFailure::Stalled => (HARD_FAILURE, true),
+            PieceFailure::NotFound | PieceFailure::Disconnected => (SOFT_FAILURE, true),
+            // Nobody's fault, but the same pair again and again would get nowhere.
+            PieceFailure::Refused | PieceFailure::Aborted => (SOFT_FAILURE, false),
+            PieceFailure::Local => return,
+        };
+        let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+        self.pairs.accuse(now, (), (child, parent), points);
+        if !is_fault {
+            return;
+        }
+        let is_seed = self.hosts[parent].is_seed();
+        let accuser = &mut self.hosts[child].isolation;
+        let was_sound = accuser.is_sound(now);
+        if !is_seed {
+            accuser.failed(now, parent);
+        }
+        // The word of a host that fails with everybody counts for nothing.
+        if was_sound && accuser.is_sound(now) {
+            self.accuse(now, child, parent, points);
+        }
+    }
+
+    fn accuse(&mut self, now: Instant, child: super::HostKey, parent: super::HostKey, points: u32) {
+        if !self.hosts[parent].record.accuse(now, child, points, &BlacklistPolicy::GLOBAL) {
+            return;
+        }
+        if let Some(until) = self.hosts[parent].record.listed_until() {
+            self.outbox.push(Output::ListHost { host: parent, until });
+        }
+        let peers = self.hosts[parent].peers.clone();
+        for grant in peers.iter().flat_map(|peer| self.peers[*peer].outbound.clone()).collect::<alloc::vec::Vec<_>>() {
+            self.revoke(now, grant);
+        }
+    }
+
+    /// Takes back what has run out of time: a slow or hung parent stalls nobody.
+    pub(super) fn expire_grants(&mut self, now: Instant) {
+        let mut late = core::mem::take(&mut self.late);
+        late.extend(self.grants.iter().filter(|(_, grant)| grant.deadline <= now).map(|(key, _)| key));
+        for key in late.drain(..) {
+            if let Some(grant) = self.grants.get(key).copied() {
+                self.outbox.push(Output::Revoke { peer: grant.child, grant: key });
+                self.grant_failed(now, key, PieceFailure::Stalled);
+            }
+        }
+        self.late = late;
+    }
+}

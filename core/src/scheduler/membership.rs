@@ -1,0 +1,361 @@
+//! Hosts and peers come and go, and pieces with them.
+
+use alloc::vec::Vec;
+
+use super::Scheduler;
+use super::candidates::Work;
+use super::event::{HostInfo, HostKey, HostKind, Mode, Output, PeerKey, Refusal, Registration, RequestId};
+use super::host::{Host, Peer, SwarmKey, forget};
+use super::swarm::{Member, Row, Swarm};
+use crate::blacklist::Record;
+use crate::id::{HostId, PieceDigest, TaskId};
+use crate::isolation::Isolation;
+use crate::lifecycle::{PeerState, TaskState};
+use crate::piece::{PieceNumber, PieceSet};
+use crate::time::Instant;
+
+impl Scheduler {
+    pub(super) fn host_announced(&mut self, now: Instant, request: RequestId, info: HostInfo) {
+        let mut record = None;
+        if let Some(old) = self.host_keys.get(&info.id).copied() {
+            // The connection was replaced. A new incarnation begins with a clean record.
+            let known = &self.hosts[old];
+            record = (known.info.incarnation == info.incarnation).then(|| known.record.clone());
+            self.host_left(now, old);
+        }
+        if self.hosts.len() >= self.config.host_limit {
+            self.outbox.push(Output::Refuse { request, why: Refusal::Full });
+            return;
+        }
+        let mut host = Host::new(info, now);
+        if let Some(record) = record {
+            host.record = record;
+        }
+        let key = self.hosts.insert(host);
+        self.host_keys.insert(info.id, key);
+        if info.kind == HostKind::Seed {
+            self.seeds.push(key);
+        }
+        self.outbox.push(Output::HostAccepted { request, host: key });
+    }
+
+    pub(super) fn host_left(&mut self, now: Instant, key: HostKey) {
+        let Some(host) = self.hosts.get(key) else { return };
+        let id = host.info.id;
+        for peer in host.peers.clone() {
+            self.peer_left(now, peer);
+        }
+        self.hosts.remove(key);
+        self.host_keys.remove(&id);
+        forget(&mut self.seeds, key);
+        if !self.pairs.is_empty() {
+            self.pairs.forget(|(child, parent)| child == key || parent == key);
+        }
+    }
+
+    pub(super) fn host_pardoned(&mut self, now: Instant, host: HostId) {
+        let Some(key) = self.host_keys.get(&host).copied() else { return };
+        let host = &mut self.hosts[key];
+        host.record = Record::new(now);
+        host.isolation = Isolation::new();
+        self.pairs.forget(|(child, parent)| child == key || parent == key);
+        self.work.push_back(Work::Serve(key));
+        self.review_host_hunger(key);
+    }
+
+    pub(super) fn peer_registered(&mut self, now: Instant, registration: Registration) {
+        let request = registration.request;
+        match self.admit(now, registration) {
+            Ok(key) => self.welcome(now, request, key),
+            Err(why) => self.outbox.push(Output::Refuse { request, why }),
+        }
+    }
+
+    fn admit(&mut self, now: Instant, registration: Registration) -> Result<PeerKey, Refusal> {
+        let Registration { host, peer: id, task, plan, held, digests, .. } = registration;
+        let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
+        let is_seed = known.is_seed();
+        let zone = known.info.zone;
+        // One peer for each host and task: a new registration replaces the old one.
+        if let Some(old) = known.peers.iter().copied().find(|peer| self.swarms[self.peers[*peer].swarm].task == task) {
+            self.peer_left(now, old);
+        }
+        let key = self.swarm_for(now, task)?;
+        let swarm = &mut self.swarms[key];
+        if swarm.len() >= self.config.peer_limit {
+            return Err(Refusal::Full);
+        }
+        if let (Some(known), Some(plan)) = (swarm.plan, plan)
+            && (known.piece_len() != plan.piece_len()
+                || known.content_len().zip(plan.content_len()).is_some_and(|(a, b)| a != b))
+        {
+            return Err(Refusal::PlanMismatch);
+        }
+        swarm.source.exists |= registration.has_source;
+        let member = Member { peer: PeerKey::default(), host, zone, is_seed, held: 0, coming: 0 };
+        let row = swarm.join(member);
+        let peer = self.peers.insert(Peer {
+            id,
+            host,
+            swarm: key,
+            row,
+            state: PeerState::Pending,
+            mode: registration.mode,
+            order: registration.order,
+            can_fetch_source: registration.can_fetch_source,
+            digests_told: 0,
+            near: 0,
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            served: now,
+            is_escaping: false,
+        });
+        if let Some(member) = self.swarms[key].members[row as usize].as_mut() {
+            member.peer = peer;
+        }
+        self.hosts[host].peers.push(peer);
+        if self.swarms[key].wanting > 0 {
+            self.hosts[host].serving.push(peer);
+        }
+        if let Some(plan) = plan {
+            self.adopt_plan(now, key, plan);
+            self.adopt_pieces(now, peer, &held, &digests);
+        }
+        if registration.is_wanting && !self.swarms[key].is_complete(row) {
+            self.begin_wanting(peer);
+        }
+        Ok(peer)
+    }
+
+    /// Pieces a peer brings along. A seed's word is enough, and so is anybody's where there is no
+    /// source (who imported the data is its source). Otherwise a digest needs two that agree, or the
+    /// source itself; until then the piece is not offered to anybody.
+    fn adopt_pieces(&mut self, now: Instant, peer: PeerKey, held: &PieceSet, digests: &[(u32, PieceDigest)]) {
+        let (key, host) = (self.peers[peer].swarm, self.peers[peer].host);
+        let is_trusted = self.hosts[host].is_seed() || !self.swarms[key].source.exists;
+        let Some(plan) = self.swarms[key].plan else { return };
+        let top = held.iter().last().map_or(0, |piece| piece.get() + 1);
+        self.make_room(key, plan.count().unwrap_or(top));
+        for (number, digest) in digests {
+            if let Some(piece) = plan.number(*number).filter(|piece| held.contains(*piece)) {
+                self.piece_claimed(now, peer, piece, *digest, is_trusted);
+            }
+        }
+    }
+
+    /// A peer says that it has a piece with this digest.
+    pub(super) fn piece_claimed(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        piece: PieceNumber,
+        digest: PieceDigest,
+        is_trusted: bool,
+    ) {
+        let swarm = &mut self.swarms[self.peers[peer].swarm];
+        if piece.get() >= swarm.availability.count() {
+            return; // The plan is open and nobody with a mandate got this far.
+        }
+        let holders = if is_trusted && !swarm.is_sure(piece) {
+            let mut holders = swarm.settle_claim(piece, digest);
+            holders.push(peer);
+            holders
+        } else {
+            swarm.claim(piece, digest, peer)
+        };
+        holders.into_iter().for_each(|holder| self.piece_held(now, holder, piece));
+    }
+
+    fn swarm_for(&mut self, now: Instant, task: TaskId) -> Result<SwarmKey, Refusal> {
+        if let Some(key) = self.tasks.get(&task) {
+            return Ok(*key);
+        }
+        if self.swarms.len() >= self.config.task_limit {
+            let deserted = self.swarms.iter().filter(|(_, swarm)| swarm.is_empty()).min_by_key(|(_, s)| s.deserted);
+            let oldest = deserted.map(|(key, _)| key).ok_or(Refusal::Full)?;
+            self.remove_swarm(oldest);
+        }
+        let key = self.swarms.insert(Swarm::new(task, now));
+        self.tasks.insert(task, key);
+        Ok(key)
+    }
+
+    /// Answers a registration and puts the new peer to work.
+    fn welcome(&mut self, now: Instant, request: RequestId, key: PeerKey) {
+        self.outbox.push(Output::Registered { request, peer: key });
+        let (swarm, host) = (self.peers[key].swarm, self.peers[key].host);
+        if let Some(plan) = self.swarms[swarm].plan {
+            self.outbox.push(Output::TellPlan { peer: key, plan });
+        }
+        self.tell_digests(key);
+        self.finish_if_complete(now, key);
+        self.review_hunger(key);
+        self.ensure_source(now, swarm);
+        self.offer_parents(key);
+        self.work.push_back(Work::Serve(host));
+    }
+
+    fn begin_wanting(&mut self, key: PeerKey) {
+        let peer = &mut self.peers[key];
+        peer.state.step(PeerState::Running);
+        self.hosts[peer.host].wanting.push(key);
+        let swarm = &mut self.swarms[peer.swarm];
+        swarm.wanting += 1;
+        if swarm.wanting == 1 {
+            swarm.state = TaskState::Running;
+            for (row, member) in swarm.members.iter().enumerate() {
+                let Some(member) = member else { continue };
+                self.hosts[member.host].serving.push(member.peer);
+                // Nobody asked them before: whoever is fed will find them here.
+                swarm.idle.insert(row as Row);
+            }
+        }
+    }
+
+    /// A peer no longer wants pieces. It keeps what it has.
+    pub(super) fn stop_peer(&mut self, now: Instant, key: PeerKey) {
+        self.end_wanting(now, key, PeerState::Failed);
+    }
+
+    fn end_wanting(&mut self, now: Instant, key: PeerKey, state: PeerState) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let was_wanting = peer.state.is_downloading();
+        if peer.state.may_become(state) {
+            peer.state.step(state);
+        }
+        if !was_wanting {
+            return;
+        }
+        let (swarm, host) = (peer.swarm, peer.host);
+        self.abandon_runs(now, key);
+        while let Some(grant) = self.peers[key].inbound.first().copied() {
+            self.revoke(now, grant);
+        }
+        forget(&mut self.hosts[host].wanting, key);
+        let row = self.peers[key].row;
+        let swarm = &mut self.swarms[swarm];
+        swarm.hungry.remove(row);
+        swarm.wanting -= 1;
+        if swarm.wanting == 0 {
+            for member in swarm.members.iter().flatten() {
+                forget(&mut self.hosts[member.host].serving, member.peer);
+            }
+            let is_held = swarm.iter().any(|(row, _)| swarm.is_complete(row));
+            swarm.state = if is_held { TaskState::Succeeded } else { TaskState::Pending };
+        }
+    }
+
+    pub(super) fn finish_if_complete(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get(key) else { return };
+        if self.swarms[peer.swarm].is_complete(peer.row) && peer.state != PeerState::Succeeded {
+            self.end_wanting(now, key, PeerState::Succeeded);
+            let swarm = &mut self.swarms[self.peers[key].swarm];
+            if swarm.wanting > 0 {
+                swarm.state = TaskState::Succeeded;
+            }
+        }
+    }
+
+    pub(super) fn peer_stopped(&mut self, now: Instant, key: PeerKey) {
+        let Some(swarm) = self.peers.get(key).map(|peer| peer.swarm) else { return };
+        self.stop_peer(now, key);
+        self.ensure_source(now, swarm);
+    }
+
+    pub(super) fn peer_left(&mut self, now: Instant, key: PeerKey) {
+        let Some(swarm) = self.peers.get(key).map(|peer| peer.swarm) else { return };
+        self.remove_peer(now, key);
+        self.ensure_source(now, swarm);
+    }
+
+    /// Takes a peer out with everything it had, expected and was to send.
+    pub(super) fn remove_peer(&mut self, now: Instant, key: PeerKey) {
+        if !self.peers.contains_key(key) {
+            return;
+        }
+        self.end_wanting(now, key, PeerState::Left);
+        while let Some(grant) = self.peers[key].outbound.first().copied() {
+            self.revoke(now, grant);
+        }
+        let Some(peer) = self.peers.remove(key) else { return };
+        debug_assert!(peer.inbound.is_empty());
+        self.swarms[peer.swarm].withdraw_claims(key);
+        self.swarms[peer.swarm].source.forget_peer(key, peer.host);
+        self.swarms[peer.swarm].leave(peer.row, now);
+        let host = &mut self.hosts[peer.host];
+        forget(&mut host.peers, key);
+        forget(&mut host.serving, key);
+    }
+
+    pub(super) fn remove_swarm(&mut self, key: SwarmKey) {
+        if let Some(swarm) = self.swarms.remove(key) {
+            self.tasks.remove(&swarm.task);
+        }
+    }
+
+    /// A peer has a piece from now on: it may be done, and it may have something for others.
+    pub(super) fn piece_held(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
+        let (swarm, row, host) = (self.peers[key].swarm, self.peers[key].row, self.peers[key].host);
+        self.swarms[swarm].set_held(row, piece);
+        self.peers[key].served = now;
+        self.finish_if_complete(now, key);
+        self.review_hunger(key);
+        self.work.push_back(Work::Serve(host));
+    }
+
+    /// Makes room for pieces up to `count`. While a plan is open every new piece is one more that
+    /// the others lack.
+    pub(super) fn make_room(&mut self, key: SwarmKey, count: u32) {
+        let swarm = &mut self.swarms[key];
+        let is_more = count > swarm.availability.count();
+        swarm.make_room(count);
+        if is_more {
+            let members: Vec<PeerKey> = swarm.iter().map(|(_, member)| member.peer).collect();
+            members.into_iter().for_each(|peer| self.review_hunger(peer));
+        }
+    }
+
+    /// A peer has all it wanted, whether or not each piece's way is known here.
+    pub(super) fn peer_done(&mut self, now: Instant, key: PeerKey) {
+        let Some(swarm) = self.peers.get(key).map(|peer| peer.swarm) else { return };
+        self.end_wanting(now, key, PeerState::Succeeded);
+        self.ensure_source(now, swarm);
+    }
+
+    pub(super) fn foreign_piece_held(&mut self, now: Instant, key: PeerKey, piece: u32) {
+        let Some(swarm) = self.peers.get(key).map(|peer| peer.swarm) else { return };
+        let Some(piece) = self.swarms[swarm].plan.and_then(|plan| plan.number(piece)) else { return };
+        // It can only have verified the piece if the digest went through here.
+        if !self.swarms[swarm].is_sure(piece) {
+            return;
+        }
+        if let Some(grant) = self.inbound(key, piece) {
+            self.revoke(now, grant);
+        }
+        self.piece_held(now, key, piece);
+    }
+
+    pub(super) fn reported_lost(&mut self, now: Instant, key: PeerKey, piece: u32) {
+        let Some(swarm) = self.peers.get(key).map(|peer| peer.swarm) else { return };
+        if let Some(piece) = self.swarms[swarm].plan.and_then(|plan| plan.number(piece)) {
+            self.piece_lost(now, key, piece);
+        }
+    }
+
+    /// A peer turned out not to have a piece: nobody is sent there for it any more.
+    pub(super) fn piece_lost(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
+        let Some((swarm, row)) = self.peers.get(key).map(|peer| (peer.swarm, peer.row)) else { return };
+        if !self.swarms[swarm].has(row, piece) {
+            return;
+        }
+        self.swarms[swarm].clear_held(row, piece);
+        let outbound = self.peers[key].outbound.clone();
+        for grant in outbound.into_iter().filter(|grant| self.grants[*grant].piece == piece).collect::<Vec<_>>() {
+            self.revoke(now, grant);
+        }
+        if self.peers[key].mode == Mode::Granted {
+            self.review_hunger(key);
+        }
+        self.ensure_source(now, swarm);
+    }
+}

@@ -1,0 +1,435 @@
+//! Who fetches from the source, and which part: one fetcher for each piece, by lease.
+
+use alloc::vec::Vec;
+
+use super::Scheduler;
+use super::candidates::Work;
+use super::event::{HostKey, Output, PeerKey, SourceFailure, TaskFailure};
+use super::host::SwarmKey;
+use super::swarm::Swarm;
+use crate::id::PieceDigest;
+use crate::lifecycle::{PeerState, TaskState};
+use crate::piece::{PieceNumber, PiecePlan};
+use crate::time::{Duration, Instant};
+
+/// Failed attempts at the source before everybody who waits is told so (Dragonfly v2's
+/// backSourceCount).
+const SOURCE_TRY_LIMIT: u32 = 3;
+
+/// How long after its start a scheduler without seeds waits before it sends others to the source.
+const SETTLE_TERM: Duration = Duration::from_secs(1);
+
+/// How long a woken seed may take to register before somebody else is asked.
+const WAKE_TERM: Duration = Duration::from_secs(3);
+
+/// A run from the source without a sign of life for this long is given to somebody else.
+const SOURCE_TERM: Duration = Duration::from_secs(45);
+
+/// How long a swarm may hope for a holder (one that re-announces itself after the scheduler's
+/// restart) when nobody may ask the source.
+const HOPE_TERM: Duration = Duration::from_secs(3);
+
+/// Fetchers of one task at the source at once, where the source serves ranges.
+const FETCHER_LIMIT: usize = 2;
+
+/// A run is shared with a second fetcher only while this many pieces of it are left.
+const SHARE_FLOOR: u32 = 16;
+
+/// Who of one swarm is at the source.
+#[derive(Debug)]
+pub(super) struct SourceBook {
+    pub(super) runs: Vec<Run>,
+    /// Whether there is a source at all: cached data has none.
+    pub(super) exists: bool,
+    woken: Vec<(HostKey, Instant)>,
+    /// Who was sent to the source, and so may say what it said.
+    mandated: Vec<PeerKey>,
+    /// Who failed at it since the last success.
+    failed: Vec<PeerKey>,
+    tries: u32,
+    hopeless_since: Option<Instant>,
+}
+
+/// Pieces `from..to` are one peer's to fetch from the source.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) peer: PeerKey,
+    pub(super) from: u32,
+    /// Piece after the last; `None` for the end.
+    pub(super) to: Option<u32>,
+    /// Piece after the furthest that has begun to arrive.
+    reached: u32,
+    /// Pieces whose bytes are arriving.
+    pub(super) started: Vec<PieceNumber>,
+    touched: Instant,
+}
+
+impl SourceBook {
+    pub(super) const fn new(exists: bool) -> Self {
+        Self {
+            runs: Vec::new(),
+            exists,
+            woken: Vec::new(),
+            mandated: Vec::new(),
+            failed: Vec::new(),
+            tries: 0,
+            hopeless_since: None,
+        }
+    }
+
+    /// A peer is gone. A seed that came and went may be asked again.
+    pub(super) fn forget_peer(&mut self, peer: PeerKey, host: HostKey) {
+        self.woken.retain(|(woken, _)| *woken != host);
+        self.mandated.retain(|known| *known != peer);
+    }
+
+    fn covers(&self, piece: u32) -> bool {
+        self.runs.iter().any(|run| run.from <= piece && run.to.is_none_or(|to| piece < to))
+    }
+}
+
+impl Swarm {
+    /// The first gap nobody has, expects or fetches: `from..to`. For an unknown or unranged content
+    /// the whole, if nobody is at it.
+    fn uncovered(&self) -> Option<(u32, Option<u32>)> {
+        let count = self.plan.and_then(|plan| plan.count());
+        let (Some(count), true) = (count, self.is_ranged) else {
+            let is_needed = count.is_none() || self.availability.fewest() == 0;
+            return (self.source.runs.is_empty() && is_needed).then_some((0, None));
+        };
+        if count == 0 || self.availability.fewest() > 0 {
+            return None;
+        }
+        let plan = self.plan?;
+        let is_gap = |n: &u32| {
+            plan.number(*n).is_some_and(|piece| self.availability.copies(piece) == 0) && !self.source.covers(*n)
+        };
+        let from = (0..count).find(is_gap)?;
+        let to = (from..count).find(|n| !is_gap(n)).unwrap_or(count);
+        Some((from, Some(to)))
+    }
+}
+
+impl Scheduler {
+    /// Sees to it that every piece somebody wants and nobody has is being fetched.
+    pub(super) fn ensure_source(&mut self, now: Instant, key: SwarmKey) {
+        let Some(swarm) = self.swarms.get(key) else { return };
+        if swarm.wanting == 0 {
+            return;
+        }
+        let Some((from, to)) = swarm.uncovered() else {
+            self.swarms[key].source.hopeless_since = None;
+            return self.share_run(now, key);
+        };
+        if !swarm.source.exists {
+            return self.give_up_hope(now, key);
+        }
+        if self.seeds.is_empty() && now - self.started < SETTLE_TERM {
+            return; // Seeds and holders may be about to announce themselves.
+        }
+        if let Some(peer) = self.fetcher(now, key) {
+            return self.send_to_source(now, key, peer, from, to);
+        }
+        if !self.wake_seed(now, key) && self.swarms[key].source.runs.is_empty() {
+            self.give_up_hope(now, key);
+        }
+    }
+
+    /// The member to send: a seed; or, when no seed can be had, one of those who wait.
+    fn fetcher(&self, now: Instant, key: SwarmKey) -> Option<PeerKey> {
+        let swarm = &self.swarms[key];
+        let is_free = |peer: PeerKey| {
+            let source = &swarm.source;
+            let peer_state = self.peers.get(peer);
+            peer_state.is_some_and(|p| p.can_fetch_source && p.state.is_downloading())
+                && !source.failed.contains(&peer)
+                && source.runs.iter().all(|run| run.peer != peer)
+        };
+        let free = |is_seed: bool| {
+            swarm.iter().map(|(_, member)| member).find(|m| m.is_seed == is_seed && is_free(m.peer)).map(|m| m.peer)
+        };
+        free(true).or_else(|| if self.next_seed(now, key).is_some() { None } else { free(false) })
+    }
+
+    /// The seed to be woken next: the first in the order of its draw for this task that is neither
+    /// a member nor was asked in vain; or the one that was just asked.
+    fn next_seed(&self, now: Instant, key: SwarmKey) -> Option<HostKey> {
+        let swarm = &self.swarms[key];
+        let is_fresh = |host: &HostKey| {
+            let asked = swarm.source.woken.iter().find(|(woken, _)| woken == host);
+            asked.is_none_or(|(_, at)| now - *at < WAKE_TERM)
+        };
+        let is_member = |host: &HostKey| swarm.iter().any(|(_, member)| member.host == *host);
+        let mut seeds: Vec<(u64, HostKey)> = self
+            .seeds
+            .iter()
+            .filter(|host| is_fresh(host) && !is_member(host) && self.hosts[**host].is_offerable(now))
+            .map(|host| (draw(swarm, self.hosts[*host].info.id.as_bytes()), *host))
+            .collect();
+        seeds.sort_unstable();
+        seeds.first().map(|(_, host)| *host)
+    }
+
+    /// True if a seed is on its way.
+    fn wake_seed(&mut self, now: Instant, key: SwarmKey) -> bool {
+        let Some(host) = self.next_seed(now, key) else { return false };
+        let swarm = &mut self.swarms[key];
+        if swarm.source.woken.iter().all(|(woken, _)| *woken != host) {
+            swarm.source.woken.push((host, now));
+            self.outbox.push(Output::WakeSeed { host, task: swarm.task });
+        }
+        true
+    }
+
+    fn send_to_source(&mut self, now: Instant, key: SwarmKey, peer: PeerKey, from: u32, to: Option<u32>) {
+        let swarm = &mut self.swarms[key];
+        swarm.source.hopeless_since = None;
+        if !swarm.source.mandated.contains(&peer) {
+            swarm.source.mandated.push(peer);
+        }
+        swarm.source.runs.push(Run { peer, from, to, reached: from, started: Vec::new(), touched: now });
+        if swarm.state != TaskState::Running {
+            swarm.state = TaskState::Running;
+        }
+        self.peers[peer].state.step(PeerState::BackToSource);
+        self.outbox.push(Output::FetchSource { peer, from, to });
+    }
+
+    /// Sends a peer to the source for what it lacks though others have it: nothing has come from them
+    /// for too long. One such peer at a time; the others get it from there.
+    pub(super) fn escape_to_source(&mut self, now: Instant, key: SwarmKey) {
+        let swarm = &self.swarms[key];
+        let Some(plan) = swarm.plan.filter(|_| swarm.source.exists && swarm.source.runs.is_empty()) else { return };
+        let is_stuck = |peer: PeerKey| {
+            let peer = &self.peers[peer];
+            peer.can_fetch_source && now - peer.served >= self.config.source_escape
+        };
+        let hungry = swarm.hungry.rows().iter().filter_map(|row| Some((*row, swarm.member(*row)?)));
+        let stuck = hungry.filter(|(_, m)| m.coming == 0 && is_stuck(m.peer)).min_by_key(|(row, _)| *row);
+        let Some((row, peer)) = stuck.map(|(row, member)| (row, member.peer)) else { return };
+        let count = plan.count().filter(|_| swarm.is_ranged);
+        let Some(count) = count else { return self.send_to_source(now, key, peer, 0, None) };
+        let lacks = |n: &u32| plan.number(*n).is_some_and(|piece| !swarm.has(row, piece));
+        if let Some(from) = (0..count).find(lacks) {
+            let to = (from..count).find(|n| !lacks(n)).unwrap_or(count);
+            self.send_to_source(now, key, peer, from, Some(to));
+        }
+    }
+
+    /// Lets a seed that has nothing to fetch take over half of the longest run.
+    fn share_run(&mut self, now: Instant, key: SwarmKey) {
+        let swarm = &self.swarms[key];
+        let Some(count) = swarm.plan.and_then(|plan| plan.count()) else { return };
+        if !swarm.is_ranged || swarm.source.runs.is_empty() || swarm.source.runs.len() >= FETCHER_LIMIT {
+            return;
+        }
+        let is_seed = |peer: PeerKey| self.peers.get(peer).is_some_and(|p| self.hosts[p.host].is_seed());
+        let Some(helper) = self.fetcher(now, key).filter(|peer| is_seed(*peer)) else { return };
+        let longest = (0..swarm.source.runs.len()).max_by_key(|at| {
+            let run = &swarm.source.runs[*at];
+            run.to.unwrap_or(count).saturating_sub(run.reached)
+        });
+        let Some(run) = longest.map(|at| &mut self.swarms[key].source.runs[at]) else { return };
+        let end = run.to.unwrap_or(count);
+        if end.saturating_sub(run.reached) < SHARE_FLOOR {
+            return;
+        }
+        let middle = run.reached + (end - run.reached) / 2;
+        run.to = Some(middle);
+        let owner = run.peer;
+        self.outbox.push(Output::TrimSource { peer: owner, to: middle });
+        self.send_to_source(now, key, helper, middle, Some(end));
+    }
+
+    /// Nobody can fetch what is missing. Those who wait are told after a while.
+    fn give_up_hope(&mut self, now: Instant, key: SwarmKey) {
+        let swarm = &mut self.swarms[key];
+        let since = *swarm.source.hopeless_since.get_or_insert(now);
+        if now - since >= HOPE_TERM && swarm.iter().all(|(_, member)| member.coming == 0) {
+            let why = if swarm.source.tries > 0 { TaskFailure::Source } else { TaskFailure::NoSource };
+            self.fail_swarm(now, key, why);
+        }
+    }
+
+    /// Tells everybody who wants pieces of a swarm to give up.
+    pub(super) fn fail_swarm(&mut self, now: Instant, key: SwarmKey, why: TaskFailure) {
+        let waiting: Vec<PeerKey> = self.swarms[key].iter().map(|(_, member)| member.peer).collect();
+        for peer in waiting {
+            if self.peers.get(peer).is_some_and(|p| p.state.is_downloading() || p.state == PeerState::Pending) {
+                self.outbox.push(Output::FailTask { peer, why });
+                self.stop_peer(now, peer);
+            }
+        }
+        let swarm = &mut self.swarms[key];
+        swarm.source = SourceBook::new(swarm.source.exists);
+        swarm.state = TaskState::Failed;
+    }
+
+    pub(super) fn plan_learned(&mut self, now: Instant, peer: PeerKey, plan: PiecePlan, is_ranged: bool, version: u64) {
+        let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
+        let swarm = &mut self.swarms[key];
+        let Some(run) = swarm.source.runs.iter_mut().find(|run| run.peer == peer) else { return };
+        run.touched = now;
+        let is_same_version = swarm.version == 0 || version == 0 || swarm.version == version;
+        let is_same_plan = swarm.plan.is_none_or(|known| match (known.content_len(), plan.content_len()) {
+            (Some(known_len), Some(len)) => known_len == len && known.piece_len() == plan.piece_len(),
+            _ => known.piece_len() == plan.piece_len(),
+        });
+        if !is_same_plan || !is_same_version {
+            return self.source_changed(now, key);
+        }
+        swarm.is_ranged = is_ranged;
+        if version != 0 {
+            swarm.version = version;
+        }
+        self.adopt_plan(now, key, plan);
+    }
+
+    /// The swarm knows how its content is cut; its members are told.
+    pub(super) fn adopt_plan(&mut self, now: Instant, key: SwarmKey, plan: PiecePlan) {
+        let swarm = &mut self.swarms[key];
+        if swarm.plan.is_some_and(|known| known == plan || known.content_len().is_some()) {
+            return;
+        }
+        swarm.plan = Some(plan);
+        if let Some(count) = plan.count() {
+            self.make_room(key, count);
+        }
+        let swarm = &self.swarms[key];
+        let members: Vec<PeerKey> = swarm.iter().map(|(_, member)| member.peer).collect();
+        for peer in members {
+            self.outbox.push(Output::TellPlan { peer, plan });
+            self.finish_if_complete(now, peer);
+            self.review_hunger(peer);
+        }
+    }
+
+    pub(super) fn source_started(&mut self, now: Instant, peer: PeerKey, piece: u32) {
+        let Some((key, row)) = self.peers.get(peer).map(|p| (p.swarm, p.row)) else { return };
+        let swarm = &mut self.swarms[key];
+        let Some(piece) = swarm.plan.and_then(|plan| plan.number(piece)) else { return };
+        let Some(run) = swarm.source.runs.iter_mut().find(|run| run.peer == peer) else { return };
+        run.touched = now;
+        run.reached = run.reached.max(piece.get() + 1);
+        if !run.started.contains(&piece) {
+            run.started.push(piece);
+        }
+        self.make_room(key, piece.get() + 1);
+        let swarm = &mut self.swarms[key];
+        if !swarm.has(row, piece) && !swarm.expects(row, piece) {
+            swarm.set_coming(row, piece);
+        }
+        self.review_hunger(peer);
+        self.work.push_back(Work::Serve(self.peers[peer].host));
+    }
+
+    pub(super) fn source_stored(&mut self, now: Instant, peer: PeerKey, piece: u32, digest: PieceDigest) {
+        let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
+        let swarm = &mut self.swarms[key];
+        let Some(piece) = swarm.plan.and_then(|plan| plan.number(piece)) else { return };
+        // Only who was sent to the source may say what the content is.
+        let Some(at) = swarm.source.runs.iter().position(|run| run.peer == peer) else {
+            return self.piece_claimed(now, peer, piece, digest, false);
+        };
+        self.make_room(key, piece.get() + 1);
+        let swarm = &mut self.swarms[key];
+        if swarm.is_sure(piece) && swarm.note_digest(piece, digest) == Some(false) {
+            return self.source_changed(now, key);
+        }
+        let claimants = swarm.settle_claim(piece, digest);
+        swarm.source.tries = 0;
+        swarm.source.failed.clear();
+        let run = &mut swarm.source.runs[at];
+        run.touched = now;
+        run.reached = run.reached.max(piece.get() + 1);
+        run.started.retain(|started| *started != piece);
+        self.piece_held(now, peer, piece);
+        claimants.into_iter().for_each(|claimant| self.piece_held(now, claimant, piece));
+        self.spread_digest(peer, piece);
+    }
+
+    pub(super) fn source_ended(&mut self, now: Instant, peer: PeerKey) {
+        if let Some(key) = self.peers.get(peer).map(|p| p.swarm) {
+            self.abandon_runs(now, peer);
+            self.ensure_source(now, key);
+        }
+    }
+
+    /// Those who receive a piece while its digest becomes known need it to finish.
+    fn spread_digest(&mut self, from: PeerKey, piece: PieceNumber) {
+        let mut reached = alloc::vec![from];
+        while let Some(parent) = reached.pop() {
+            let outbound = self.peers[parent].outbound.iter().filter_map(|grant| self.grants.get(*grant));
+            let children: Vec<PeerKey> = outbound.filter(|grant| grant.piece == piece).map(|g| g.child).collect();
+            children.iter().for_each(|child| self.tell_digests(*child));
+            reached.extend(children);
+        }
+    }
+
+    /// The content is no longer what the pieces were taken from: everybody starts anew, or mixed
+    /// bytes would be the result.
+    fn source_changed(&mut self, now: Instant, key: SwarmKey) {
+        self.fail_swarm(now, key, TaskFailure::SourceChanged);
+        let members: Vec<PeerKey> = self.swarms[key].iter().map(|(_, member)| member.peer).collect();
+        for peer in members {
+            self.outbox.push(Output::Forget { peer });
+            self.remove_peer(now, peer);
+        }
+        self.remove_swarm(key);
+    }
+
+    pub(super) fn source_failed(&mut self, now: Instant, peer: PeerKey, failure: SourceFailure) {
+        let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
+        if !self.swarms[key].source.mandated.contains(&peer) {
+            return;
+        }
+        self.abandon_runs(now, peer);
+        let source = &mut self.swarms[key].source;
+        source.tries += 1;
+        source.failed.push(peer);
+        if failure.is_changed {
+            self.source_changed(now, key);
+        } else if failure.is_final || source.tries >= SOURCE_TRY_LIMIT {
+            self.fail_swarm(now, key, TaskFailure::Source);
+        } else {
+            self.ensure_source(now, key);
+        }
+    }
+
+    /// A peer is no longer at the source: what was arriving there is not on its way any more.
+    pub(super) fn abandon_runs(&mut self, now: Instant, peer: PeerKey) {
+        let Some((key, row)) = self.peers.get(peer).map(|p| (p.swarm, p.row)) else { return };
+        let swarm = &mut self.swarms[key];
+        let Some(at) = swarm.source.runs.iter().position(|run| run.peer == peer) else { return };
+        let run = swarm.source.runs.remove(at);
+        for piece in run.started {
+            if !self.swarms[key].has(row, piece) && self.inbound(peer, piece).is_none() {
+                self.swarms[key].clear_coming(row, piece);
+                self.unserved(now, peer, piece);
+            }
+        }
+        let state = &mut self.peers[peer].state;
+        if *state == PeerState::BackToSource {
+            state.step(PeerState::Running);
+        }
+    }
+
+    /// Gives runs without a sign of life to somebody else.
+    pub(super) fn expire_runs(&mut self, now: Instant, key: SwarmKey) {
+        let runs = &self.swarms[key].source.runs;
+        let late: Vec<(PeerKey, u32)> =
+            runs.iter().filter(|run| now - run.touched >= SOURCE_TERM).map(|run| (run.peer, run.from)).collect();
+        for (peer, from) in late {
+            self.outbox.push(Output::TrimSource { peer, to: from });
+            self.source_failed(now, peer, SourceFailure { is_final: false, is_changed: false });
+        }
+    }
+}
+
+/// A seed's lot for a task: a hash of both, so that tasks spread over the seeds and stay with them.
+fn draw(swarm: &Swarm, host: &[u8]) -> u64 {
+    let mut key = Vec::with_capacity(host.len() + swarm.task.as_bytes().len());
+    key.extend_from_slice(swarm.task.as_bytes());
+    key.extend_from_slice(host);
+    xxhash_rust::xxh3::xxh3_64(&key)
+}

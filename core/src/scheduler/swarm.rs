@@ -1,0 +1,466 @@
+//! One task on the scheduler: who has what, what is on its way to whom, how rare each piece is.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::event::{HostKey, PeerKey, Zone};
+use super::seeding::SourceBook;
+use crate::id::{PieceDigest, TaskId};
+use crate::lifecycle::TaskState;
+use crate::piece::set::bits;
+use crate::piece::{Availability, PieceNumber, PiecePlan, PieceSet};
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// A peer's place in its swarm's tables, as long as it is a member.
+pub(super) type Row = u32;
+
+/// One task's swarm.
+#[derive(Debug)]
+pub(super) struct Swarm {
+    pub(super) task: TaskId,
+    pub(super) state: TaskState,
+    pub(super) plan: Option<PiecePlan>,
+    pub(super) is_ranged: bool,
+    /// Hash of the source's validators; 0 if unknown.
+    pub(super) version: u64,
+    pub(super) members: Vec<Option<Member>>,
+    free_rows: Vec<Row>,
+    /// Words of 64 pieces in one set.
+    words: usize,
+    /// Per row: the set of pieces it has, then the set on its way to it.
+    bits: Vec<u64>,
+    /// Copies of each piece that exist or are on their way: so a seed, whose copy is the only one,
+    /// sends every piece once before it repeats any.
+    pub(super) availability: Availability,
+    pub(super) zones: BTreeMap<Zone, ZoneBook>,
+    /// Rows that want pieces and have room to receive.
+    pub(super) hungry: Pool,
+    /// Rows whose host had room to upload but nothing that anybody wanted.
+    pub(super) idle: Pool,
+    /// Members that want pieces.
+    pub(super) wanting: u32,
+    pub(super) source: SourceBook,
+    digests: Vec<Option<PieceDigest>>,
+    digest_log: Vec<(u32, PieceDigest)>,
+    /// Digests somebody claims, of pieces nobody vouches for yet.
+    claims: BTreeMap<u32, Claim>,
+    /// When the last member left.
+    pub(super) deserted: Instant,
+}
+
+/// What matching looks at first, row by row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    pub(super) peer: PeerKey,
+    pub(super) host: HostKey,
+    pub(super) zone: Zone,
+    pub(super) is_seed: bool,
+    /// Pieces it has.
+    pub(super) held: u32,
+    /// Pieces on their way to it.
+    pub(super) coming: u32,
+}
+
+impl Member {
+    /// Pieces it has or is about to have.
+    pub(super) const fn progress(&self) -> u32 {
+        self.held + self.coming
+    }
+}
+
+/// Copies of each piece in one zone, present or on their way.
+#[derive(Debug, Default)]
+pub(super) struct ZoneBook {
+    pub(super) members: u32,
+    copies: Vec<u32>,
+    present: PieceSet,
+}
+
+impl Swarm {
+    pub(super) fn new(task: TaskId, now: Instant) -> Self {
+        Self {
+            task,
+            state: TaskState::Pending,
+            plan: None,
+            is_ranged: true,
+            version: 0,
+            members: Vec::new(),
+            free_rows: Vec::new(),
+            words: 0,
+            bits: Vec::new(),
+            availability: Availability::new(0),
+            zones: BTreeMap::new(),
+            hungry: Pool::default(),
+            idle: Pool::default(),
+            wanting: 0,
+            source: SourceBook::new(false),
+            digests: Vec::new(),
+            digest_log: Vec::new(),
+            claims: BTreeMap::new(),
+            deserted: now,
+        }
+    }
+
+    /// The member of a row that is in use.
+    pub(super) fn member(&self, row: Row) -> Option<&Member> {
+        self.members.get(row as usize)?.as_ref()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len() - self.free_rows.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Members, in row order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Row, &Member)> {
+        self.members.iter().enumerate().filter_map(|(row, member)| Some((row as Row, member.as_ref()?)))
+    }
+
+    pub(super) fn join(&mut self, member: Member) -> Row {
+        self.zones.entry(member.zone).or_default().members += 1;
+        if let Some(row) = self.free_rows.pop() {
+            self.members[row as usize] = Some(member);
+            return row;
+        }
+        self.members.push(Some(member));
+        self.bits.resize(self.members.len() * 2 * self.words, 0);
+        self.hungry.grow(self.members.len());
+        self.idle.grow(self.members.len());
+        (self.members.len() - 1) as Row
+    }
+
+    /// Takes a member out with all it has. What is on its way to it must have been cleared.
+    pub(super) fn leave(&mut self, row: Row, now: Instant) {
+        let held: Vec<PieceNumber> = bits(self.held(row).iter().copied()).collect();
+        held.into_iter().for_each(|piece| self.clear_held(row, piece));
+        self.hungry.remove(row);
+        self.idle.remove(row);
+        if let Some(member) = self.members[row as usize].take() {
+            debug_assert_eq!(member.progress(), 0);
+            if let Some(zone) = self.zones.get_mut(&member.zone) {
+                zone.members -= 1;
+            }
+            self.zones.retain(|_, zone| zone.members > 0);
+            self.free_rows.push(row);
+        }
+        if self.is_empty() {
+            self.deserted = now;
+        }
+    }
+
+    /// Number of pieces known so far: all, once the plan is closed.
+    pub(super) fn piece_count(&self) -> u32 {
+        self.plan.and_then(|plan| plan.count()).unwrap_or_else(|| self.availability.count())
+    }
+
+    /// Whether this row has every piece of a closed plan.
+    pub(super) fn is_complete(&self, row: Row) -> bool {
+        let count = self.plan.and_then(|plan| plan.count());
+        count.is_some() && self.member(row).map(|member| member.held) == count
+    }
+
+    /// Whether there is a piece this row neither has nor expects.
+    pub(super) fn lacks_something(&self, row: Row) -> bool {
+        self.member(row).is_some_and(|member| member.progress() < self.piece_count())
+    }
+
+    /// Makes room for pieces up to the plan's end, or up to `piece` while the plan is open.
+    pub(super) fn make_room(&mut self, count: u32) {
+        let words = count.div_ceil(64) as usize;
+        if words > self.words {
+            let (old, stride) = (self.words, 2 * self.words);
+            let mut wider = alloc::vec![0; self.members.len() * 2 * words];
+            for row in 0..self.members.len() {
+                let (from, to) = (row * stride, row * 2 * words);
+                wider[to..to + old].copy_from_slice(&self.bits[from..from + old]);
+                wider[to + words..to + words + old].copy_from_slice(&self.bits[from + old..from + stride]);
+            }
+            (self.bits, self.words) = (wider, words);
+        }
+        self.availability.grow(count);
+        if self.digests.len() < count as usize {
+            self.digests.resize(count as usize, None);
+        }
+    }
+
+    pub(super) fn held(&self, row: Row) -> &[u64] {
+        let at = row as usize * 2 * self.words;
+        &self.bits[at..at + self.words]
+    }
+
+    pub(super) fn coming(&self, row: Row) -> &[u64] {
+        let at = (row as usize * 2 + 1) * self.words;
+        &self.bits[at..at + self.words]
+    }
+
+    pub(super) fn has(&self, row: Row, piece: PieceNumber) -> bool {
+        self.held(row).get(piece.index() / 64).is_some_and(|word| word >> (piece.get() % 64) & 1 == 1)
+    }
+
+    pub(super) fn expects(&self, row: Row, piece: PieceNumber) -> bool {
+        self.coming(row).get(piece.index() / 64).is_some_and(|word| word >> (piece.get() % 64) & 1 == 1)
+    }
+
+    /// The row expects a piece from now on. It must neither have nor expect it.
+    pub(super) fn set_coming(&mut self, row: Row, piece: PieceNumber) {
+        debug_assert!(!self.has(row, piece) && !self.expects(row, piece));
+        self.flip(row, piece, true);
+        self.count_copy(row, piece, true);
+        self.adjust(row, 0, 1);
+    }
+
+    /// The row no longer expects a piece.
+    pub(super) fn clear_coming(&mut self, row: Row, piece: PieceNumber) {
+        if self.expects(row, piece) {
+            self.flip(row, piece, true);
+            self.count_copy(row, piece, false);
+            self.adjust(row, 0, -1);
+        }
+    }
+
+    /// The row has a piece from now on; false if it had.
+    pub(super) fn set_held(&mut self, row: Row, piece: PieceNumber) -> bool {
+        if self.has(row, piece) {
+            return false;
+        }
+        if self.expects(row, piece) {
+            self.flip(row, piece, true);
+            self.adjust(row, 1, -1);
+        } else {
+            self.count_copy(row, piece, true);
+            self.adjust(row, 1, 0);
+        }
+        self.flip(row, piece, false);
+        true
+    }
+
+    /// The row lost a piece.
+    pub(super) fn clear_held(&mut self, row: Row, piece: PieceNumber) {
+        if self.has(row, piece) {
+            self.flip(row, piece, false);
+            self.count_copy(row, piece, false);
+            self.adjust(row, -1, 0);
+        }
+    }
+
+    fn flip(&mut self, row: Row, piece: PieceNumber, is_coming: bool) {
+        let at = (row as usize * 2 + usize::from(is_coming)) * self.words + piece.index() / 64;
+        self.bits[at] ^= 1 << (piece.get() % 64);
+    }
+
+    fn adjust(&mut self, row: Row, held: i32, coming: i32) {
+        if let Some(member) = self.members[row as usize].as_mut() {
+            member.held = member.held.wrapping_add_signed(held);
+            member.coming = member.coming.wrapping_add_signed(coming);
+        }
+    }
+
+    fn count_copy(&mut self, row: Row, piece: PieceNumber, is_more: bool) {
+        if is_more {
+            self.availability.add(piece);
+        } else {
+            self.availability.remove(piece);
+        }
+        if let Some(zone) = self.members[row as usize].map(|member| member.zone) {
+            self.zones.entry(zone).or_default().count(piece, is_more);
+        }
+    }
+
+    /// Pieces that `from` has and `to` neither has nor expects.
+    pub(super) fn useful_held(&self, from: Row, to: Row) -> impl Iterator<Item = u64> + Clone {
+        let wanted = self.held(to).iter().zip(self.coming(to)).map(|(held, coming)| !(held | coming));
+        self.held(from).iter().zip(wanted).map(|(offered, wanted)| offered & wanted)
+    }
+
+    /// Pieces on their way to `from` that `to` neither has nor expects.
+    pub(super) fn useful_coming(&self, from: Row, to: Row) -> impl Iterator<Item = u64> + Clone {
+        let wanted = self.held(to).iter().zip(self.coming(to)).map(|(held, coming)| !(held | coming));
+        self.coming(from).iter().zip(wanted).map(|(offered, wanted)| offered & wanted)
+    }
+
+    /// Remembers the digest of a piece for good. `Some(false)` if another one is known for good.
+    pub(super) fn note_digest(&mut self, piece: PieceNumber, digest: PieceDigest) -> Option<bool> {
+        let slot = self.digests.get_mut(piece.index())?;
+        match slot {
+            Some(known) => Some(*known == digest),
+            None => {
+                *slot = Some(digest);
+                self.digest_log.push((piece.get(), digest));
+                Some(true)
+            }
+        }
+    }
+
+    /// Whether the digest of a piece is known for good.
+    pub(super) fn is_sure(&self, piece: PieceNumber) -> bool {
+        self.digests.get(piece.index()).is_some_and(Option::is_some)
+    }
+
+    /// Somebody without a mandate says that a piece has this digest and that it has the piece. One
+    /// voice is not enough; the second that agrees settles it. Answers who has the piece if the
+    /// digest is now known for good.
+    pub(super) fn claim(&mut self, piece: PieceNumber, digest: PieceDigest, by: PeerKey) -> Vec<PeerKey> {
+        if self.is_sure(piece) {
+            return if self.note_digest(piece, digest) == Some(true) { alloc::vec![by] } else { Vec::new() };
+        }
+        let claim = self.claims.entry(piece.get()).or_insert_with(|| Claim { digest, by: Vec::new() });
+        if claim.digest != digest || claim.by.contains(&by) {
+            return Vec::new();
+        }
+        claim.by.push(by);
+        if claim.by.len() < 2 { Vec::new() } else { self.settle_claim(piece, digest) }
+    }
+
+    /// A digest is known for good: who claimed the same has the piece.
+    pub(super) fn settle_claim(&mut self, piece: PieceNumber, digest: PieceDigest) -> Vec<PeerKey> {
+        self.note_digest(piece, digest);
+        let claim = self.claims.remove(&piece.get()).filter(|claim| claim.digest == digest);
+        claim.map_or_else(Vec::new, |claim| claim.by)
+    }
+
+    /// A peer is gone, and its claims with it.
+    pub(super) fn withdraw_claims(&mut self, by: PeerKey) {
+        self.claims.values_mut().for_each(|claim| claim.by.retain(|known| *known != by));
+        self.claims.retain(|_, claim| !claim.by.is_empty());
+    }
+
+    /// Digests in the order they became known.
+    pub(super) fn digest_log(&self) -> &[(u32, PieceDigest)] {
+        &self.digest_log
+    }
+}
+
+/// A digest on the word of holders alone.
+#[derive(Debug)]
+struct Claim {
+    digest: PieceDigest,
+    by: Vec<PeerKey>,
+}
+
+impl ZoneBook {
+    fn count(&mut self, piece: PieceNumber, is_more: bool) {
+        if self.copies.len() <= piece.index() {
+            self.copies.resize(piece.index() + 1, 0);
+        }
+        let copies = &mut self.copies[piece.index()];
+        if is_more {
+            *copies += 1;
+            self.present.insert(piece);
+        } else {
+            *copies -= 1;
+            if *copies == 0 {
+                self.present.remove(piece);
+            }
+        }
+    }
+
+    /// Pieces with a copy in the zone or on its way into it.
+    pub(super) const fn present(&self) -> &PieceSet {
+        &self.present
+    }
+
+    /// Copies of one piece.
+    pub(super) fn copies(&self, piece: PieceNumber) -> u32 {
+        self.copies.get(piece.index()).copied().unwrap_or(0)
+    }
+}
+
+/// A set of rows from which one can be drawn, all in constant time.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    rows: Vec<Row>,
+    /// Where each row stands in `rows`, plus one; 0 if it is not in the pool.
+    place: Vec<u32>,
+}
+
+impl Pool {
+    fn grow(&mut self, rows: usize) {
+        self.place.resize(rows, 0);
+    }
+
+    pub(super) fn contains(&self, row: Row) -> bool {
+        self.place.get(row as usize).is_some_and(|place| *place > 0)
+    }
+
+    pub(super) fn insert(&mut self, row: Row) {
+        if !self.contains(row) {
+            self.rows.push(row);
+            self.place[row as usize] = self.rows.len() as u32;
+        }
+    }
+
+    pub(super) fn remove(&mut self, row: Row) {
+        if self.contains(row) {
+            let at = self.place[row as usize] as usize - 1;
+            self.rows.swap_remove(at);
+            self.place[row as usize] = 0;
+            if let Some(moved) = self.rows.get(at) {
+                self.place[*moved as usize] = at as u32 + 1;
+            }
+        }
+    }
+
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Fills `sample` with rows of the pool: all of them up to `all_limit`, else `size` drawn at
+    /// random (possibly the same twice).
+    pub(super) fn sample(&self, rng: &mut Rng, all_limit: usize, size: usize, sample: &mut Vec<Row>) {
+        sample.clear();
+        if self.rows.len() <= all_limit {
+            sample.extend_from_slice(&self.rows);
+        } else {
+            sample.extend((0..size).map(|_| self.rows[rng.index(self.rows.len())]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_finds_what_was_put_in_and_nothing_else() {
+        let mut pool = Pool::default();
+        pool.grow(4);
+        [0, 1, 3].into_iter().for_each(|row| pool.insert(row));
+        pool.insert(1);
+        pool.remove(0);
+        pool.remove(0);
+        assert_eq!((pool.rows().len(), pool.contains(0), pool.contains(3)), (2, false, true));
+        pool.remove(3);
+        assert_eq!(pool.rows(), [1]);
+    }
+
+    #[test]
+    fn making_room_keeps_what_is_known() {
+        let mut swarm = Swarm::new(TaskId::from_bytes([0; 32]), Instant::ZERO);
+        let member = Member {
+            peer: PeerKey::default(),
+            host: HostKey::default(),
+            zone: Zone(0),
+            is_seed: false,
+            held: 0,
+            coming: 0,
+        };
+        let rows = [swarm.join(member), swarm.join(member)];
+        let plan = PiecePlan::with_piece_len(200, 1).unwrap();
+        let [first, last] = [plan.number(1).unwrap(), plan.number(130).unwrap()];
+        swarm.make_room(2);
+        swarm.set_held(rows[1], first);
+        swarm.make_room(200);
+        swarm.set_coming(rows[0], last);
+        assert!(swarm.has(rows[1], first) && !swarm.has(rows[0], first));
+        assert!(swarm.expects(rows[0], last) && !swarm.expects(rows[1], last));
+        assert_eq!(bits(swarm.useful_coming(rows[0], rows[1])).collect::<Vec<_>>(), [last]);
+        swarm.clear_coming(rows[0], last);
+        swarm.leave(rows[1], Instant::ZERO);
+        assert_eq!(swarm.availability.copies(first), 0);
+        swarm.availability.check_invariants();
+    }
+}

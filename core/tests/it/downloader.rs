@@ -1,0 +1,164 @@
+//! The downloader by itself: answers to what reaches it late, twice or not at all.
+
+use df_core::downloader::{
+    DownloadFailure, Downloader, FetchId, GrantId, Input, LinkState, Opening, Output, Report, StoreFailed,
+};
+use df_core::id::{HostId, TaskId};
+use df_core::machine::Machine;
+use df_core::piece::{Order, PiecePlan, PieceSet};
+use df_core::scheduler::PieceFailure;
+use df_core::time::{Duration, Instant};
+
+use crate::town::true_digest;
+
+const TASK: TaskId = TaskId::from_bytes([1; 32]);
+const PARENT: HostId = HostId::from_bytes([2; 16]);
+const NOW: Instant = Instant::from_micros(1);
+const SHORT: Duration = Duration::from_millis(10);
+
+struct Bench {
+    downloader: Downloader,
+    plan: PiecePlan,
+}
+
+impl Bench {
+    /// An open task of three pieces whose digests are known if `knows_digests`.
+    fn new(knows_digests: bool) -> Self {
+        let plan = PiecePlan::with_piece_len(3, 1).unwrap();
+        let mut bench = Self { downloader: Downloader::new(1), plan };
+        let digests = plan.pieces().map(|piece| (piece.get(), true_digest(piece))).collect();
+        let opening = Opening {
+            task: TASK,
+            plan: Some(plan),
+            held: PieceSet::new(),
+            digests: if knows_digests { digests } else { Vec::new() },
+            order: Order::RarestFirst,
+            may_fetch_source: false,
+            link: LinkState::Linked,
+        };
+        assert_eq!(bench.tell(Input::TaskOpened(Box::new(opening))), [Output::Register { task: TASK }]);
+        bench
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Output> {
+        self.downloader.handle_input(NOW, input);
+        self.downloader.check_invariants();
+        std::iter::from_fn(|| self.downloader.poll_output()).collect()
+    }
+
+    fn grant(&mut self, grant: u64, piece: u32) -> Vec<Output> {
+        self.tell(Input::Granted { task: TASK, grant: GrantId(grant), piece, parent: PARENT })
+    }
+
+    /// Grants a piece and answers the transfer that begins.
+    fn begin(&mut self, grant: u64, piece: u32) -> FetchId {
+        match self.grant(grant, piece)[..] {
+            [Output::FetchPiece { fetch, .. }] => fetch,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn end(&mut self, fetch: FetchId, piece: u32) -> Vec<Output> {
+        let digest = true_digest(self.plan.number(piece).unwrap());
+        self.tell(Input::FetchEnded { fetch, result: Ok(digest), elapsed: SHORT })
+    }
+}
+
+fn failed(grant: u64, failure: PieceFailure) -> Output {
+    Output::Report { task: TASK, report: Report::Failed { grant: GrantId(grant), failure } }
+}
+
+#[test]
+fn a_piece_counts_only_after_the_store_has_it() {
+    let mut bench = Bench::new(true);
+    let fetch = bench.begin(1, 0);
+    let piece = bench.plan.number(0).unwrap();
+    let kept = bench.end(fetch, 0);
+    assert_eq!(kept, [Output::KeepPiece { task: TASK, piece, digest: true_digest(piece) }]);
+    let report = Report::Finished { grant: GrantId(1), elapsed: SHORT };
+    let told = bench.tell(Input::PieceKept { task: TASK, piece, result: Ok(()) });
+    assert_eq!(told, [Output::Report { task: TASK, report }]);
+}
+
+#[test]
+fn a_piece_whose_digest_is_unknown_waits_for_it() {
+    let mut bench = Bench::new(false);
+    let fetch = bench.begin(1, 0);
+    assert_eq!(bench.end(fetch, 0), []);
+    let piece = bench.plan.number(0).unwrap();
+    let told = bench.tell(Input::DigestsTold { task: TASK, digests: vec![(0, true_digest(piece))] });
+    assert_eq!(told, [Output::KeepPiece { task: TASK, piece, digest: true_digest(piece) }]);
+}
+
+#[test]
+fn wrong_bytes_are_dropped_and_the_liar_is_not_used_again() {
+    let mut bench = Bench::new(true);
+    let fetch = bench.begin(1, 0);
+    let wrong = true_digest(bench.plan.number(2).unwrap());
+    let told = bench.tell(Input::FetchEnded { fetch, result: Ok(wrong), elapsed: SHORT });
+    let piece = bench.plan.number(0).unwrap();
+    assert_eq!(told, [Output::DropPiece { task: TASK, piece }, failed(1, PieceFailure::Corrupt)]);
+    assert_eq!(bench.grant(2, 1), [failed(2, PieceFailure::Refused)]);
+}
+
+#[test]
+fn grants_for_pieces_that_are_here_or_coming_or_not_there_are_answered() {
+    let mut bench = Bench::new(true);
+    let fetch = bench.begin(1, 0);
+    assert_eq!(bench.grant(2, 0), [failed(2, PieceFailure::Local)]);
+    assert_eq!(bench.grant(3, 3), [failed(3, PieceFailure::Local)]);
+    bench.end(fetch, 0);
+    let piece = bench.plan.number(0).unwrap();
+    bench.tell(Input::PieceKept { task: TASK, piece, result: Ok(()) });
+    assert_eq!(bench.grant(4, 0), [Output::Report { task: TASK, report: Report::Held { piece } }]);
+}
+
+#[test]
+fn a_revoked_transfer_is_given_up_and_its_late_end_ignored() {
+    let mut bench = Bench::new(true);
+    let fetch = bench.begin(1, 0);
+    assert_eq!(bench.tell(Input::Revoked { grant: GrantId(1) }), [Output::AbortFetch { fetch }]);
+    assert_eq!(bench.end(fetch, 0), []);
+    assert_eq!(bench.tell(Input::FetchNearlyFinished { fetch }), []);
+}
+
+#[test]
+fn a_full_disk_fails_the_task_and_nothing_else() {
+    let mut bench = Bench::new(true);
+    let (first, second) = (bench.begin(1, 0), bench.begin(2, 1));
+    bench.end(first, 0);
+    let piece = bench.plan.number(0).unwrap();
+    let told = bench.tell(Input::PieceKept { task: TASK, piece, result: Err(StoreFailed) });
+    assert_eq!(
+        told,
+        [
+            Output::AbortFetch { fetch: second },
+            Output::Report { task: TASK, report: Report::Stopped },
+            Output::Fail { task: TASK, why: DownloadFailure::Store },
+        ]
+    );
+    assert_eq!(bench.downloader.open_tasks().count(), 0);
+}
+
+#[test]
+fn the_last_piece_completes_the_task() {
+    let mut bench = Bench::new(true);
+    for number in 0..3 {
+        let fetch = bench.begin(number.into(), number);
+        bench.end(fetch, number);
+        let piece = bench.plan.number(number).unwrap();
+        let told = bench.tell(Input::PieceKept { task: TASK, piece, result: Ok(()) });
+        assert_eq!(told.contains(&Output::Complete { task: TASK }), number == 2);
+    }
+}
+
+#[test]
+fn opening_twice_is_opening_once_and_closing_gives_everything_up() {
+    let mut bench = Bench::new(true);
+    let fetch = bench.begin(1, 0);
+    let told = bench.tell(Input::TaskClosed { task: TASK });
+    let stopped = || Output::Report { task: TASK, report: Report::Stopped };
+    assert_eq!(told, [Output::AbortFetch { fetch }, stopped()]);
+    assert_eq!(bench.tell(Input::TaskClosed { task: TASK }), []);
+    assert_eq!(bench.grant(2, 0), [stopped()], "the scheduler is told again");
+}

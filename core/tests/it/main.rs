@@ -1,0 +1,8 @@
+//! Scenarios and properties of the core, one binary.
+
+mod town;
+
+mod downloader;
+mod parts;
+mod props;
+mod scheduler;

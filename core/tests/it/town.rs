@@ -1,0 +1,675 @@
+//! A town of peers around one scheduler on a virtual clock: the real machines, without bytes.
+//!
+//! Control messages take [`Town::latency`], a piece takes [`Town::piece_time`] on each hop, the
+//! store is instant. The invariants of every machine are checked after each of its steps.
+
+use std::collections::{BTreeMap, BinaryHeap};
+
+use df_core::downloader::{self, Downloader, FetchId, GrantId, LinkState, Opening, Report};
+use df_core::id::{HostId, PeerId, PieceDigest, TaskId};
+use df_core::machine::Machine;
+use df_core::piece::{Order, PieceNumber, PiecePlan, PieceSet};
+use df_core::scheduler::{
+    self, GrantKey, HostInfo, HostKey, HostKind, Mode, PeerKey, PieceFailure, Registration, RequestId, Scheduler,
+    SchedulerConfig, SourceFailure, Zone,
+};
+use df_core::time::{Duration, Instant};
+use slotmap::{Key, KeyData};
+
+/// What a driver waits for the next byte.
+const STALL_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a peer does with the pieces it is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Manner {
+    /// Sends what it has.
+    #[default]
+    Honest,
+    /// Sends other bytes.
+    Corrupt,
+    /// Sends nothing.
+    Hung,
+    /// Tells its scheduler that every transfer failed, whatever it got.
+    Slanderer,
+}
+
+/// How the source answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SourceManner {
+    Serves,
+    /// Answers this way from now on.
+    Fails(SourceFailure),
+    /// Never says how long the content is before its end.
+    Streams,
+}
+
+/// One host with its daemon.
+pub(crate) struct Citizen {
+    pub(crate) id: HostId,
+    pub(crate) kind: HostKind,
+    pub(crate) zone: Zone,
+    pub(crate) is_up: bool,
+    pub(crate) manner: Manner,
+    pub(crate) downloader: Downloader,
+    pub(crate) held: PieceSet,
+    pub(crate) digests: BTreeMap<u32, PieceDigest>,
+    pub(crate) plan: Option<PiecePlan>,
+    pub(crate) outcome: Option<Result<(), downloader::DownloadFailure>>,
+    pub(crate) finished_at: Option<Instant>,
+    pub(crate) may_fetch_source: bool,
+    host_key: Option<HostKey>,
+    peer_key: Option<PeerKey>,
+    fetches: BTreeMap<FetchId, (PieceNumber, usize)>,
+    source: Option<SourceRun>,
+}
+
+struct SourceRun {
+    fetch: FetchId,
+    next: u32,
+    to: Option<u32>,
+}
+
+enum Event {
+    Up(usize, ToScheduler),
+    Down(usize, downloader::Input),
+    /// A grant arrives: translated on the way.
+    Local(usize, downloader::Input),
+    Arrival(usize, FetchId),
+    Nearly(usize, FetchId),
+    Stall(usize, FetchId),
+    SourceAnswer(usize, FetchId),
+    SourceStep(usize, FetchId),
+}
+
+enum ToScheduler {
+    Register,
+    Report(Report),
+    Input(scheduler::Input),
+}
+
+pub(crate) struct Town {
+    pub(crate) now: Instant,
+    pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) citizens: Vec<Citizen>,
+    pub(crate) task: TaskId,
+    pub(crate) plan: PiecePlan,
+    pub(crate) latency: Duration,
+    pub(crate) piece_time: Duration,
+    pub(crate) source: SourceManner,
+    /// How often each piece left the source.
+    pub(crate) source_sent: BTreeMap<u32, u32>,
+    /// Every piece that was begun: who, from whom.
+    pub(crate) transfers: Vec<(usize, usize, u32)>,
+    pub(crate) listed: Vec<HostId>,
+    /// The last things that happened, for when a scenario fails.
+    story: std::collections::VecDeque<String>,
+    config: SchedulerConfig,
+    events: BinaryHeap<Timed>,
+    sequence: u64,
+    requests: BTreeMap<RequestId, usize>,
+    generation: u64,
+}
+
+struct Timed(Instant, u64, u64, Event);
+
+impl PartialEq for Timed {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Timed {}
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Timed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.0, other.1).cmp(&(self.0, self.1))
+    }
+}
+
+impl Town {
+    /// A town with this many seeds and ordinary peers and a content of `pieces` pieces.
+    pub(crate) fn new(seeds: usize, peers: usize, pieces: u32) -> Self {
+        Self::with(SchedulerConfig { adapts_slots: false, ..SchedulerConfig::default() }, seeds, peers, pieces)
+    }
+
+    pub(crate) fn with(config: SchedulerConfig, seeds: usize, peers: usize, pieces: u32) -> Self {
+        let mut town = Self {
+            now: Instant::from_micros(1),
+            scheduler: None,
+            citizens: Vec::new(),
+            task: TaskId::from_bytes([7; 32]),
+            plan: PiecePlan::with_piece_len(u64::from(pieces), 1).unwrap(),
+            latency: Duration::from_millis(5),
+            piece_time: Duration::from_millis(100),
+            source: SourceManner::Serves,
+            source_sent: BTreeMap::new(),
+            transfers: Vec::new(),
+            listed: Vec::new(),
+            story: std::collections::VecDeque::new(),
+            config,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            requests: BTreeMap::new(),
+            generation: 0,
+        };
+        for number in 0..seeds + peers {
+            let kind = if number < seeds { HostKind::Seed } else { HostKind::Normal };
+            town.citizens.push(Citizen::new(number, kind));
+        }
+        town.start_scheduler();
+        town
+    }
+
+    /// A scheduler that knows nothing; everybody who is up connects and tells what they have.
+    pub(crate) fn start_scheduler(&mut self) {
+        self.generation += 1;
+        self.scheduler = Some(Scheduler::new(self.config, self.generation));
+        (0..self.citizens.len()).for_each(|who| self.connect(who));
+        self.drain_scheduler();
+    }
+
+    fn connect(&mut self, who: usize) {
+        if !self.citizens[who].is_up {
+            return;
+        }
+        self.announce(who);
+        let is_open = self.citizens[who].downloader.open_tasks().next().is_some();
+        if is_open {
+            self.tell(who, downloader::Input::SchedulerLinked { task: self.task });
+        } else if !self.citizens[who].held.is_empty() {
+            self.register(who, false);
+        }
+    }
+
+    fn announce(&mut self, who: usize) {
+        let citizen = &mut self.citizens[who];
+        let (is_seed, id) = (citizen.kind == HostKind::Seed, citizen.id);
+        let (upload_limit, download_limit) = if is_seed { (2, 2) } else { (1, 2) };
+        let request = RequestId(self.sequence);
+        self.sequence += 1;
+        let zone = citizen.zone;
+        let info = HostInfo { id, incarnation: 1, kind: citizen.kind, zone, upload_limit, download_limit };
+        self.requests.insert(request, who);
+        self.input(scheduler::Input::HostAnnounced { request, info });
+        self.drain_scheduler();
+    }
+
+    /// The scheduler is gone with all it knew.
+    pub(crate) fn kill_scheduler(&mut self) {
+        self.scheduler = None;
+        self.requests.clear();
+        for who in 0..self.citizens.len() {
+            self.citizens[who].host_key = None;
+            self.citizens[who].peer_key = None;
+            self.tell(who, downloader::Input::SchedulerLost { task: self.task });
+        }
+    }
+
+    /// A host is gone with its connections; what it stored stays.
+    pub(crate) fn kill(&mut self, who: usize) {
+        let citizen = &mut self.citizens[who];
+        citizen.is_up = false;
+        citizen.downloader = Downloader::new(99);
+        citizen.fetches.clear();
+        citizen.source = None;
+        citizen.peer_key = None;
+        let host = citizen.host_key.take();
+        let broken: Vec<(usize, FetchId)> = (0..self.citizens.len())
+            .flat_map(|child| self.citizens[child].fetches.iter().map(move |(fetch, f)| (child, *fetch, f.1)))
+            .filter(|(_, _, parent)| *parent == who)
+            .map(|(child, fetch, _)| (child, fetch))
+            .collect();
+        for (child, fetch) in broken {
+            self.citizens[child].fetches.remove(&fetch);
+            let result = Err(PieceFailure::Disconnected);
+            self.tell(child, downloader::Input::FetchEnded { fetch, result, elapsed: self.latency });
+        }
+        if let Some(host) = host {
+            self.after(Duration::ZERO, Event::Up(who, ToScheduler::Input(scheduler::Input::HostLeft { host })));
+        }
+    }
+
+    /// Somebody on a host wants the content.
+    pub(crate) fn open(&mut self, who: usize) {
+        let citizen = &self.citizens[who];
+        let opening = Opening {
+            task: self.task,
+            plan: citizen.plan,
+            held: citizen.held.clone(),
+            digests: citizen.digests.iter().map(|(piece, digest)| (*piece, *digest)).collect(),
+            order: Order::RarestFirst,
+            may_fetch_source: citizen.may_fetch_source,
+            link: if self.scheduler.is_some() { LinkState::Linked } else { LinkState::Absent },
+        };
+        self.tell(who, downloader::Input::TaskOpened(Box::new(opening)));
+    }
+
+    pub(crate) fn open_all(&mut self) {
+        let wanting: Vec<usize> = self.ordinary().collect();
+        wanting.into_iter().for_each(|who| self.open(who));
+    }
+
+    pub(crate) fn ordinary(&self) -> impl Iterator<Item = usize> + use<> {
+        let first = self.citizens.iter().filter(|citizen| citizen.kind == HostKind::Seed).count();
+        first..self.citizens.len()
+    }
+
+    /// Runs until everybody who wanted something knows how it ended. Panics after `limit`.
+    pub(crate) fn finish(&mut self, limit: Duration) {
+        let end = self.now + limit;
+        while self.citizens.iter().any(|citizen| citizen.is_up && citizen.downloader.open_tasks().next().is_some()) {
+            assert!(self.now < end, "not finished after {limit:?}: {}", self.progress());
+            self.step();
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn run_until(&mut self, limit: Duration, is_so: impl Fn(&Self) -> bool) {
+        let end = self.now + limit;
+        while !is_so(self) {
+            assert!(self.now < end, "not so after {limit:?}: {}", self.progress());
+            self.step();
+        }
+    }
+
+    pub(crate) fn progress(&self) -> String {
+        let held: Vec<String> = self
+            .citizens
+            .iter()
+            .map(|c| format!("{}{}{:?}", c.held.len(), if c.is_up { "" } else { " down" }, c.manner))
+            .collect();
+        let story: Vec<&str> = self.story.iter().map(String::as_str).collect();
+        format!("{held:?} of {:?}\n{}", self.plan.count(), story.join("\n"))
+    }
+
+    pub(crate) fn succeeded(&self, who: usize) -> bool {
+        self.citizens[who].outcome == Some(Ok(())) && self.citizens[who].held.is_complete(&self.plan)
+    }
+
+    /// Pieces that left the source, all together.
+    pub(crate) fn source_total(&self) -> u32 {
+        self.source_sent.values().sum()
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        let timers = self.citizens.iter().filter(|citizen| citizen.is_up).map(|citizen| &citizen.downloader);
+        let timers = timers.filter_map(|downloader| downloader.poll_timeout().map(|deadline| deadline.at));
+        let scheduler = self.scheduler.as_ref().and_then(|s| s.poll_timeout()).map(|deadline| deadline.at);
+        timers.chain(scheduler).chain(self.events.peek().map(|timed| timed.0)).min()
+    }
+
+    fn step(&mut self) {
+        let at = self.next_at().expect("something has to happen");
+        self.now = self.now.max(at);
+        if self.events.peek().is_some_and(|timed| timed.0 <= self.now) {
+            let Timed(_, _, generation, event) = self.events.pop().unwrap();
+            self.happen(generation, event);
+        }
+        if let Some(scheduler) = &mut self.scheduler
+            && scheduler.poll_timeout().is_some_and(|deadline| deadline.at <= self.now)
+        {
+            scheduler.handle_timeout(self.now);
+            self.drain_scheduler();
+        }
+        for who in 0..self.citizens.len() {
+            let citizen = &mut self.citizens[who];
+            if citizen.is_up && citizen.downloader.poll_timeout().is_some_and(|deadline| deadline.at <= self.now) {
+                citizen.downloader.handle_timeout(self.now);
+                self.drain(who);
+            }
+        }
+    }
+
+    fn after(&mut self, delay: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.push(Timed(self.now + delay, self.sequence, self.generation, event));
+    }
+
+    fn happen(&mut self, generation: u64, event: Event) {
+        match event {
+            Event::Up(who, message) if generation == self.generation => self.hear(who, message),
+            Event::Down(who, input) if generation == self.generation => self.tell(who, input),
+            Event::Up(..) | Event::Down(..) => {}
+            Event::Local(who, input) => self.tell(who, input),
+            Event::Nearly(who, fetch) if self.citizens[who].fetches.contains_key(&fetch) => {
+                self.tell(who, downloader::Input::FetchNearlyFinished { fetch });
+            }
+            Event::Nearly(..) => {}
+            Event::Stall(who, fetch) => {
+                if self.citizens[who].fetches.remove(&fetch).is_some() {
+                    let result = Err(PieceFailure::Stalled);
+                    self.tell(who, downloader::Input::FetchEnded { fetch, result, elapsed: STALL_LIMIT });
+                }
+            }
+            Event::Arrival(who, fetch) => self.arrive(who, fetch),
+            Event::SourceAnswer(who, fetch) => self.source_answer(who, fetch),
+            Event::SourceStep(who, fetch) => self.source_step(who, fetch),
+        }
+    }
+
+    fn note(&mut self, line: String) {
+        const STORY_LIMIT: usize = 400;
+        if self.story.len() >= STORY_LIMIT {
+            self.story.pop_front();
+        }
+        self.story.push_back(format!("{:?} {line}", self.now));
+    }
+
+    fn tell(&mut self, who: usize, input: downloader::Input) {
+        if self.citizens[who].is_up {
+            self.note(format!("{who} is told {input:?}"));
+            self.citizens[who].downloader.handle_input(self.now, input);
+            self.drain(who);
+        }
+    }
+
+    fn drain(&mut self, who: usize) {
+        self.citizens[who].downloader.check_invariants();
+        while let Some(output) = self.citizens[who].downloader.poll_output() {
+            self.act(who, output);
+        }
+    }
+
+    fn act(&mut self, who: usize, output: downloader::Output) {
+        use downloader::Output;
+        self.note(format!("{who} wants {output:?}"));
+        match output {
+            Output::Register { .. } => self.after(self.latency, Event::Up(who, ToScheduler::Register)),
+            Output::Report { report, .. } => self.after(self.latency, Event::Up(who, ToScheduler::Report(report))),
+            Output::FetchPiece { fetch, piece, parent, .. } => self.fetch(who, fetch, piece, parent),
+            Output::AbortFetch { fetch } => drop(self.citizens[who].fetches.remove(&fetch)),
+            Output::KeepPiece { piece, digest, .. } => {
+                assert_eq!(digest, true_digest(piece), "only true bytes are kept");
+                self.citizens[who].held.insert(piece);
+                self.citizens[who].digests.insert(piece.get(), digest);
+                let kept = downloader::Input::PieceKept { task: self.task, piece, result: Ok(()) };
+                self.after(Duration::ZERO, Event::Local(who, kept));
+            }
+            Output::DropPiece { .. } => {}
+            Output::FetchSource { fetch, from, to, .. } => {
+                self.citizens[who].source = Some(SourceRun { fetch, next: from, to });
+                self.after(self.latency, Event::SourceAnswer(who, fetch));
+            }
+            Output::TrimSource { to, .. } => {
+                if let Some(run) = &mut self.citizens[who].source {
+                    run.to = Some(to);
+                }
+            }
+            Output::AbortSource { .. } => self.citizens[who].source = None,
+            Output::AskParent { parent, .. } => {
+                let Some(at) = self.citizens.iter().position(|citizen| citizen.id == parent) else { return };
+                if self.citizens[at].is_up {
+                    let held = self.citizens[at].held.clone();
+                    let told = downloader::Input::ParentTold { task: self.task, parent, held };
+                    self.after(self.latency, Event::Local(who, told));
+                }
+            }
+            Output::Complete { .. } => {
+                self.citizens[who].outcome = Some(Ok(()));
+                self.citizens[who].finished_at = Some(self.now);
+            }
+            Output::Fail { why, .. } => self.citizens[who].outcome = Some(Err(why)),
+        }
+    }
+
+    fn fetch(&mut self, who: usize, fetch: FetchId, piece: PieceNumber, parent: HostId) {
+        let parent = self.citizens.iter().position(|citizen| citizen.id == parent).unwrap();
+        assert_ne!(parent, who, "nobody is its own parent");
+        self.transfers.push((who, parent, piece.get()));
+        if !self.citizens[parent].is_up {
+            let result = Err(PieceFailure::Disconnected);
+            let ended = downloader::Input::FetchEnded { fetch, result, elapsed: self.latency };
+            return self.after(self.latency, Event::Local(who, ended));
+        }
+        self.citizens[who].fetches.insert(fetch, (piece, parent));
+        if self.citizens[parent].manner == Manner::Hung {
+            self.after(STALL_LIMIT, Event::Stall(who, fetch));
+        } else {
+            self.after(self.piece_time.saturating_sub(self.latency * 2), Event::Nearly(who, fetch));
+            self.after(self.piece_time, Event::Arrival(who, fetch));
+        }
+    }
+
+    fn arrive(&mut self, who: usize, fetch: FetchId) {
+        let Some((piece, parent)) = self.citizens[who].fetches.get(&fetch).copied() else { return };
+        let result = match self.citizens[parent].manner {
+            _ if self.citizens[who].manner == Manner::Slanderer => Err(PieceFailure::Corrupt),
+            Manner::Corrupt => Ok(PieceDigest::from_bytes([0xbb; 32])),
+            _ if self.citizens[parent].held.contains(piece) => Ok(true_digest(piece)),
+            // The parent is still receiving it and passes it on as it arrives.
+            _ if self.is_coming(parent, piece) => return self.after(self.latency, Event::Arrival(who, fetch)),
+            _ => Err(PieceFailure::Aborted),
+        };
+        self.citizens[who].fetches.remove(&fetch);
+        self.tell(who, downloader::Input::FetchEnded { fetch, result, elapsed: self.piece_time });
+    }
+
+    fn is_coming(&self, who: usize, piece: PieceNumber) -> bool {
+        let citizen = &self.citizens[who];
+        citizen.fetches.values().any(|(coming, _)| *coming == piece)
+            || citizen.source.as_ref().is_some_and(|run| run.next <= piece.get())
+    }
+
+    fn source_answer(&mut self, who: usize, fetch: FetchId) {
+        if self.citizens[who].source.as_ref().is_none_or(|run| run.fetch != fetch) {
+            return;
+        }
+        if let SourceManner::Fails(failure) = self.source {
+            self.citizens[who].source = None;
+            return self.tell(who, downloader::Input::SourceEnded { fetch, result: Err(failure) });
+        }
+        let is_streaming = self.source == SourceManner::Streams;
+        let plan = if is_streaming { PiecePlan::open(self.plan.piece_len()).unwrap() } else { self.plan };
+        self.citizens[who].plan = Some(plan);
+        let opened = downloader::Input::SourceOpened { fetch, plan, is_ranged: !is_streaming, version: 1 };
+        self.tell(who, opened);
+        self.source_next(who, fetch);
+    }
+
+    /// Begins the next piece of the run that the store lacks, or ends it.
+    fn source_next(&mut self, who: usize, fetch: FetchId) {
+        let plan = self.plan;
+        let Some(run) = self.citizens[who].source.as_ref() else { return };
+        let end = run.to.unwrap_or(u32::MAX).min(plan.count().unwrap());
+        let citizen = &self.citizens[who];
+        let is_here = |piece| citizen.held.contains(piece) || citizen.fetches.values().any(|f| f.0 == piece);
+        let piece = (run.next..end).find_map(|n| plan.number(n).filter(|piece| !is_here(*piece)));
+        match piece {
+            Some(piece) => {
+                self.citizens[who].source.as_mut().unwrap().next = piece.get();
+                self.tell(who, downloader::Input::SourceStarted { fetch, piece });
+                self.after(self.piece_time, Event::SourceStep(who, fetch));
+            }
+            None => {
+                self.citizens[who].source = None;
+                if self.source == SourceManner::Streams {
+                    let opened = downloader::Input::SourceOpened { fetch, plan, is_ranged: false, version: 1 };
+                    self.tell(who, opened);
+                }
+                self.tell(who, downloader::Input::SourceEnded { fetch, result: Ok(()) });
+            }
+        }
+    }
+
+    fn source_step(&mut self, who: usize, fetch: FetchId) {
+        let Some(run) = self.citizens[who].source.as_mut().filter(|run| run.fetch == fetch) else { return };
+        if let SourceManner::Fails(failure) = self.source {
+            self.citizens[who].source = None;
+            return self.tell(who, downloader::Input::SourceEnded { fetch, result: Err(failure) });
+        }
+        let piece = self.plan.number(run.next).unwrap();
+        run.next += 1;
+        *self.source_sent.entry(piece.get()).or_default() += 1;
+        self.tell(who, downloader::Input::SourceArrived { fetch, piece, digest: true_digest(piece) });
+        self.source_next(who, fetch);
+    }
+
+    fn input(&mut self, input: scheduler::Input) {
+        self.note(format!("scheduler is told {input:?}"));
+        if let Some(scheduler) = &mut self.scheduler {
+            scheduler.handle_input(self.now, input);
+        }
+    }
+
+    fn hear(&mut self, who: usize, message: ToScheduler) {
+        match message {
+            ToScheduler::Register => self.register(who, true),
+            ToScheduler::Input(input) => self.input(input),
+            ToScheduler::Report(report) => {
+                if let Some(input) = self.citizens[who].peer_key.and_then(|peer| translate(peer, report)) {
+                    self.input(input);
+                }
+            }
+        }
+        self.drain_scheduler();
+    }
+
+    fn register(&mut self, who: usize, is_wanting: bool) {
+        let citizen = &self.citizens[who];
+        let Some(host) = citizen.host_key else { return };
+        let request = RequestId(self.sequence);
+        self.sequence += 1;
+        self.requests.insert(request, who);
+        let registration = Registration {
+            request,
+            host,
+            peer: PeerId::from_bytes([who as u8; 16]),
+            task: self.task,
+            plan: citizen.plan,
+            held: citizen.held.clone(),
+            digests: citizen.digests.iter().map(|(piece, digest)| (*piece, *digest)).collect(),
+            is_wanting,
+            has_source: true,
+            can_fetch_source: citizen.may_fetch_source,
+            order: Order::RarestFirst,
+            mode: Mode::Granted,
+        };
+        self.input(scheduler::Input::PeerRegistered(Box::new(registration)));
+        self.drain_scheduler();
+    }
+
+    fn drain_scheduler(&mut self) {
+        let Some(scheduler) = &mut self.scheduler else { return };
+        scheduler.check_invariants();
+        while let Some(output) = self.scheduler.as_mut().and_then(|scheduler| scheduler.poll_output()) {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: scheduler::Output) {
+        use scheduler::Output;
+        self.note(format!("scheduler wants {output:?}"));
+        let task = self.task;
+        match output {
+            Output::HostAccepted { request, host } => {
+                let who = self.requests.remove(&request).unwrap();
+                self.citizens[who].host_key = Some(host);
+            }
+            Output::Registered { request, peer } => {
+                let who = self.requests.remove(&request).unwrap();
+                self.citizens[who].peer_key = Some(peer);
+            }
+            Output::Refuse { why, .. } => panic!("refused: {why:?}"),
+            Output::TellPlan { peer, plan } => self.send(peer, downloader::Input::PlanTold { task, plan }),
+            Output::TellDigests { peer, from, to } => {
+                let digests = self.scheduler.as_ref().unwrap().digests(peer)[from as usize..to as usize].to_vec();
+                self.send(peer, downloader::Input::DigestsTold { task, digests });
+            }
+            Output::Grant { peer, grant, piece, parent } => {
+                let parent = self.scheduler.as_ref().unwrap().peer(parent).unwrap().host_id;
+                let grant = GrantId(grant.data().as_ffi());
+                self.send(peer, downloader::Input::Granted { task, grant, piece: piece.get(), parent });
+            }
+            Output::Revoke { peer, grant } => {
+                let grant = GrantId(grant.data().as_ffi());
+                self.send(peer, downloader::Input::Revoked { grant });
+            }
+            Output::FetchSource { peer, from, to } => {
+                self.send(peer, downloader::Input::SourceGranted { task, from, to });
+            }
+            Output::TrimSource { peer, to } => self.send(peer, downloader::Input::SourceTrimmed { task, to }),
+            Output::WakeSeed { host, .. } => {
+                let who = self.citizens.iter().position(|citizen| citizen.host_key == Some(host));
+                who.into_iter().for_each(|who| self.open(who));
+            }
+            Output::FailTask { peer, why } => self.send(peer, downloader::Input::TaskRefused { task, why }),
+            Output::ListHost { host, .. } => {
+                let id = self.scheduler.as_ref().unwrap().host(host).unwrap().id;
+                self.listed.push(id);
+            }
+            Output::OfferParents { .. } => {}
+            Output::Forget { peer } => {
+                let who = self.citizens.iter().position(|citizen| citizen.peer_key == Some(peer)).unwrap();
+                self.citizens[who].held.clear();
+                self.citizens[who].digests.clear();
+                self.citizens[who].plan = None;
+            }
+        }
+    }
+
+    fn send(&mut self, peer: PeerKey, input: downloader::Input) {
+        let who = self.citizens.iter().position(|citizen| citizen.peer_key == Some(peer));
+        if let Some(who) = who {
+            self.after(self.latency, Event::Down(who, input));
+        }
+        // A peer the scheduler itself has just taken out hears nothing.
+    }
+}
+
+impl Citizen {
+    fn new(number: usize, kind: HostKind) -> Self {
+        Self {
+            id: HostId::from_bytes([number as u8 + 1; 16]),
+            kind,
+            zone: Zone(0),
+            is_up: true,
+            manner: Manner::Honest,
+            downloader: Downloader::new(number as u64),
+            held: PieceSet::new(),
+            digests: BTreeMap::new(),
+            plan: None,
+            outcome: None,
+            finished_at: None,
+            may_fetch_source: true,
+            host_key: None,
+            peer_key: None,
+            fetches: BTreeMap::new(),
+            source: None,
+        }
+    }
+}
+
+/// The digest of the bytes the source has.
+pub(crate) fn true_digest(piece: PieceNumber) -> PieceDigest {
+    let mut bytes = [0x11; 32];
+    bytes[..4].copy_from_slice(&piece.get().to_be_bytes());
+    PieceDigest::from_bytes(bytes)
+}
+
+fn translate(peer: PeerKey, report: Report) -> Option<scheduler::Input> {
+    use scheduler::Input;
+    let key = |grant: GrantId| GrantKey::from(KeyData::from_ffi(grant.0));
+    Some(match report {
+        Report::NearlyFinished { grant } => Input::NearlyFinished { grant: key(grant) },
+        Report::Finished { grant, elapsed } => Input::PieceFinished { grant: key(grant), elapsed },
+        Report::Failed { grant, failure } => Input::PieceFailed { grant: key(grant), failure },
+        Report::Held { piece } => Input::PieceHeld { peer, piece: piece.get() },
+        Report::PlanLearned { plan, is_ranged, version } => Input::PlanLearned { peer, plan, is_ranged, version },
+        Report::SourceStarted { piece } => Input::SourceStarted { peer, piece: piece.get() },
+        Report::SourceStored { piece, digest } => Input::SourceStored { peer, piece: piece.get(), digest },
+        Report::SourceEnded => Input::SourceEnded { peer },
+        Report::SourceFailed { failure } => Input::SourceFailed { peer, failure },
+        Report::Done => Input::PeerDone { peer },
+        Report::Stopped => Input::PeerStopped { peer },
+    })
+}
