@@ -1,0 +1,202 @@
+//! What is asked for, and the id that names it.
+
+use df_core::id::TaskId;
+use url::Url;
+
+use crate::base::UrlMeta;
+use crate::failure::{Code, Failure};
+
+/// Longest URL accepted, in bytes.
+pub const URL_LIMIT: usize = 16 * 1024;
+/// Most request headers accepted.
+pub const HEADER_LIMIT: usize = 128;
+/// Most bytes of request headers accepted, names and values together.
+pub const HEADER_BYTES_LIMIT: usize = 64 * 1024;
+/// Longest tag, application, filter, range or digest accepted, in bytes.
+pub const LABEL_LIMIT: usize = 4 * 1024;
+
+/// A content somebody asks for, checked.
+#[derive(Clone, PartialEq)]
+pub struct TaskRequest {
+    /// Where it is to be had.
+    pub url: Url,
+    /// What tells it apart from other contents of the same URL, and how to ask for it.
+    pub meta: UrlMeta,
+    /// Explicit piece length in bytes; 0 for the default rule.
+    pub piece_len: u64,
+}
+
+/// Headers that identify the client, not the content.
+const NEUTRAL_HEADERS: [&str; 1] = ["user-agent"];
+
+impl TaskRequest {
+    /// Checks a request's parts.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] with what is wrong.
+    pub fn new(url: &str, meta: UrlMeta, piece_len: u64) -> Result<Self, Failure> {
+        let usage = |message: String| Failure::new(Code::Usage, message);
+        if url.len() > URL_LIMIT {
+            return Err(usage(format!("the URL has {} bytes; at most {URL_LIMIT} are accepted", url.len())));
+        }
+        let url = Url::parse(url).map_err(|error| {
+            usage(format!("{url:?} is not a URL")).because(error).hint("give it with its scheme, such as https://")
+        })?;
+        let bytes: usize = meta.header.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if meta.header.len() > HEADER_LIMIT || bytes > HEADER_BYTES_LIMIT {
+            return Err(usage(format!("more than {HEADER_LIMIT} headers or {HEADER_BYTES_LIMIT} bytes of headers")));
+        }
+        let labels = [&meta.tag, &meta.application, &meta.filter, &meta.range, &meta.digest];
+        if labels.iter().any(|label| label.len() > LABEL_LIMIT) {
+            return Err(usage(format!(
+                "a tag, application, filter, range or digest has more than {LABEL_LIMIT} bytes"
+            )));
+        }
+        if piece_len > df_core::piece::plan::PIECE_LEN_LIMIT {
+            return Err(usage(format!("a piece length of {piece_len} bytes is too long")));
+        }
+        Ok(Self { url, meta, piece_len })
+    }
+
+    /// The task's native id: BLAKE3 over all that identifies the content, each part behind its
+    /// length (8 bytes, little-endian), so that no two different requests have the same id.
+    ///
+    /// The parts: a version label; the URL without user, fragment and filtered query parameters; the
+    /// URL's user and password; tag; application; digest; range; piece length in decimal; then name
+    /// and value of every header but `User-Agent`, sorted. Headers take part because what a source
+    /// gives to one credential it must not give to another by way of a cache.
+    pub fn id(&self) -> TaskId {
+        let mut hash = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(b"damselfly task 1");
+        part(self.public_url().as_str().as_bytes());
+        part(self.url.username().as_bytes());
+        part(self.url.password().unwrap_or_default().as_bytes());
+        part(self.meta.tag.as_bytes());
+        part(self.meta.application.as_bytes());
+        part(self.meta.digest.to_ascii_lowercase().as_bytes());
+        part(self.meta.range.as_bytes());
+        part(self.piece_len.to_string().as_bytes());
+        let mut headers: Vec<(String, &String)> =
+            self.meta.header.iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        headers.sort_unstable();
+        for (name, value) in headers.iter().filter(|(name, _)| !NEUTRAL_HEADERS.contains(&name.as_str())) {
+            part(name.as_bytes());
+            part(value.as_bytes());
+        }
+        TaskId::from_bytes(*hash.finalize().as_bytes())
+    }
+
+    /// The URL without user, fragment and filtered query parameters.
+    fn public_url(&self) -> Url {
+        let mut url = self.url.clone();
+        url.set_fragment(None);
+        // These fail only for URLs that can have neither.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        let filtered: Vec<&str> = self.meta.filter.split('&').filter(|name| !name.is_empty()).collect();
+        if let (Some(query), false) = (self.url.query(), filtered.is_empty()) {
+            let is_kept = |pair: &&str| !filtered.contains(&pair.split('=').next().unwrap_or_default());
+            let kept: Vec<&str> = query.split('&').filter(is_kept).collect();
+            url.set_query((!kept.is_empty()).then(|| kept.join("&")).as_deref());
+        }
+        url
+    }
+}
+
+/// A URL as it may be shown and logged: without user, password, query and fragment.
+pub fn redacted(url: &Url) -> String {
+    let mut shown = url.clone();
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.set_fragment(None);
+    if shown.query().is_some() {
+        shown.set_query(Some("…"));
+    }
+    let text = shown.to_string();
+    if shown.query().is_some() { text.replace("%E2%80%A6", "…") } else { text }
+}
+
+impl std::fmt::Debug for TaskRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskRequest").field("url", &redacted(&self.url)).field("tag", &self.meta.tag).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(url: &str, change: impl FnOnce(&mut UrlMeta)) -> TaskRequest {
+        let mut meta = UrlMeta::default();
+        change(&mut meta);
+        TaskRequest::new(url, meta, 0).unwrap()
+    }
+
+    fn id(url: &str, change: impl FnOnce(&mut UrlMeta)) -> TaskId {
+        request(url, change).id()
+    }
+
+    /// Frozen, and computed once more outside: nodes of different versions have to agree.
+    #[test]
+    fn golden_id() {
+        let id = id("http://origin.example:8080/a/b?x=1&y=2#z", |meta| meta.tag = "t".to_owned());
+        assert_eq!(id.to_string(), "9c8afa23e2e4c2b8de3ed162b10d0a5d149ebdae7e0e1102640a64b0b4789224");
+    }
+
+    #[test]
+    fn what_tells_contents_apart_tells_ids_apart() {
+        let url = "https://h/f?a=1";
+        let ids = [
+            id(url, |_| {}),
+            id("https://h/f?a=2", |_| {}),
+            id("http://h/f?a=1", |_| {}),
+            id("https://u@h/f?a=1", |_| {}),
+            id("https://u:p@h/f?a=1", |_| {}),
+            id(url, |meta| meta.tag = "ab".to_owned()),
+            id(url, |meta| meta.application = "ab".to_owned()),
+            id(url, |meta| meta.digest = "ab".to_owned()),
+            id(url, |meta| meta.range = "ab".to_owned()),
+            id(url, |meta| (meta.tag, meta.application) = ("a".to_owned(), "b".to_owned())),
+            id(url, |meta| drop(meta.header.insert("Authorization".to_owned(), "A".to_owned()))),
+            id(url, |meta| drop(meta.header.insert("Authorization".to_owned(), "B".to_owned()))),
+            TaskRequest::new(url, UrlMeta::default(), 1 << 20).unwrap().id(),
+        ];
+        for (at, id) in ids.iter().enumerate() {
+            assert!(!ids[at + 1..].contains(id), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_matter_does_not_change_the_id() {
+        let plain = id("https://h/f?a=1", |_| {});
+        assert_eq!(id("https://h:443/f?a=1#part", |_| {}), plain);
+        let agent = |meta: &mut UrlMeta| drop(meta.header.insert("user-AGENT".to_owned(), "x".to_owned()));
+        assert_eq!(id("https://h/f?a=1", agent), plain);
+        let filter = |meta: &mut UrlMeta| meta.filter = "sig&expires".to_owned();
+        assert_eq!(id("https://h/f?sig=9&a=1&expires=3", filter), plain);
+        assert_eq!(id("https://h/f?sig=9", filter), id("https://h/f", |_| {}));
+    }
+
+    #[test]
+    fn bad_requests_are_refused() {
+        for url in ["", "no-scheme", "http://", "http://h:99999/", &format!("http://h/{}", "x".repeat(URL_LIMIT))] {
+            assert_eq!(TaskRequest::new(url, UrlMeta::default(), 0).unwrap_err().code, Code::Usage, "{url:.40}");
+        }
+        let long = UrlMeta { tag: "x".repeat(LABEL_LIMIT + 1), ..UrlMeta::default() };
+        assert!(TaskRequest::new("http://h/", long, 0).is_err());
+        assert!(TaskRequest::new("http://h/", UrlMeta::default(), u64::MAX).is_err());
+        let header = (0..=HEADER_LIMIT).map(|n| (n.to_string(), String::new())).collect();
+        assert!(TaskRequest::new("http://h/", UrlMeta { header, ..UrlMeta::default() }, 0).is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?}", request("https://user:pass@h/f?token=abc#frag", |_| {}));
+        assert!(!["user:", "pass", "abc", "frag"].iter().any(|secret| shown.contains(secret)), "{shown}");
+        assert_eq!(redacted(&Url::parse("http://h/f").unwrap()), "http://h/f");
+    }
+}
