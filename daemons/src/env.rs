@@ -1,0 +1,138 @@
+//! Everything a daemon takes from the world around it: network, disk, clock, entropy, threads.
+//!
+//! The same daemon runs over real sockets and files and over a simulated world; only the [`Env`]
+//! it is handed differs. Nothing else in this crate names `tokio::net`, `std::fs` or a clock.
+
+pub mod disk;
+pub mod net;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use df_core::rng::Rng;
+use df_core::time::Instant;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use disk::{Disk, RealDisk};
+use net::{Net, RealNet};
+
+use crate::peer::store::index::{MemoryIndex, Opener, SledIndex};
+
+/// One daemon's world. Cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    /// Sockets and names.
+    pub net: Arc<dyn Net>,
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Monotonic and wall time.
+    pub clock: Clock,
+    seed: u64,
+    data: Option<Handle>,
+    index: Opener,
+}
+
+impl Env {
+    /// The real world: sockets, files, the system's clock and entropy. `data` is the runtime on
+    /// which bytes are moved (see [`Env::spawn_data`]).
+    ///
+    /// # Errors
+    /// When the system gives no entropy.
+    pub fn real(data: Option<Handle>) -> std::io::Result<Self> {
+        let seed = getrandom::u64().map_err(|e| std::io::Error::other(e.to_string()))?;
+        Ok(Self {
+            net: Arc::new(RealNet),
+            disk: Arc::new(RealDisk),
+            clock: Clock::start(),
+            seed,
+            data,
+            index: SledIndex::open,
+        })
+    }
+
+    /// A made-up world, everything on the current thread.
+    pub fn simulated(net: Arc<dyn Net>, disk: Arc<dyn Disk>, clock: Clock, seed: u64) -> Self {
+        Self { net, disk, clock, seed, data: None, index: MemoryIndex::open }
+    }
+
+    /// The seed of one machine or part, different for each `label`.
+    pub fn seed_for(&self, label: &str) -> u64 {
+        Rng::new(self.seed).fork(label).next_u64()
+    }
+
+    /// How the store's index is opened: sled, or in a simulation its twin in memory.
+    pub const fn index_opener(&self) -> Opener {
+        self.index
+    }
+
+    /// Runs a task that moves bytes. In production it goes to a runtime of its own, so that a write
+    /// that blocks in the kernel delays other bytes but never a heartbeat; in a simulation it stays
+    /// on the one thread there is.
+    pub fn spawn_data<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.data {
+            Some(runtime) => runtime.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+
+    /// Runs a call that may block for long (fsync, allocation, hashing a file): on a thread of its
+    /// own in production, in place in a simulation.
+    ///
+    /// # Panics
+    /// Passes on a panic of `call`.
+    pub async fn blocking<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> T {
+        match &self.data {
+            Some(runtime) => match runtime.spawn_blocking(call).await {
+                Ok(value) => value,
+                Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            },
+            None => call(),
+        }
+    }
+}
+
+/// Monotonic time since the daemon's start, and wall time for people and for TTLs.
+///
+/// Both follow tokio's clock, so they stand still when a simulation stops time; a simulation may
+/// skew the wall.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    zero: tokio::time::Instant,
+    wall_at_zero: Duration,
+}
+
+impl Clock {
+    /// A clock that starts now and agrees with the system's wall clock.
+    #[allow(clippy::disallowed_methods, reason = "the one place where real wall time enters")]
+    pub fn start() -> Self {
+        Self::with_wall(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// A clock that starts now, with a wall clock that shows `wall_at_zero` after the Unix epoch.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock is virtual in a simulation")]
+    pub fn with_wall(wall_at_zero: Duration) -> Self {
+        Self { zero: tokio::time::Instant::now(), wall_at_zero }
+    }
+
+    /// Monotonic time for machines.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock is virtual in a simulation")]
+    pub fn now(&self) -> Instant {
+        Instant::ZERO + self.zero.elapsed()
+    }
+
+    /// The tokio instant of a machine's deadline.
+    pub fn at(&self, instant: Instant) -> tokio::time::Instant {
+        self.zero + (instant - Instant::ZERO)
+    }
+
+    /// Wall time since the Unix epoch.
+    pub fn wall(&self) -> Duration {
+        self.wall_at_zero + (self.now() - Instant::ZERO)
+    }
+}

@@ -1,0 +1,440 @@
+//! A dfdaemon: one for each node. Child (downloads), parent (uploads), and what local callers ask.
+//!
+//! The decisions are the core's [`Downloader`] and [`Uploader`]; this module is what they drive:
+//! the store, piece transfer, the source, the streams to the schedulers, and two gRPC servers.
+
+mod effects;
+pub mod fetch;
+pub mod job;
+pub mod local;
+pub mod membership;
+mod origin;
+pub mod source;
+pub mod store;
+pub mod throttle;
+pub mod upload;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use df_api::failure::{Code, Failure};
+use df_api::scheduler as wire;
+use df_api::task::{TaskRequest, redacted};
+use df_core::downloader::{Downloader, Input, Opening};
+use df_core::id::{PeerId, TaskId};
+use df_core::piece::{Order, PiecePlan};
+use df_core::uploader::{SlotLimits, Uploader};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::PeerConfig;
+use crate::env::Env;
+use crate::env::net::Listener;
+use crate::pump::{self, Inbox};
+use crate::sync::lock;
+use fetch::PieceClient;
+use job::{Job, JobOptions};
+use membership::Links;
+use source::{Cidr, Egress, SourceClient, SourceConfig};
+use store::{Room, Store, StoredTask};
+use throttle::{Limit, Throttle, limit};
+use upload::{Desk, PieceServer};
+
+/// Tasks open at once.
+const JOB_LIMIT: usize = 4096;
+
+/// How long uploads may go on after the daemon was told to stop.
+const DRAIN_TERM: Duration = Duration::from_secs(30);
+
+/// An upload whose child takes nothing for this long is over.
+const UPLOAD_LEASE_TERM: Duration = Duration::from_secs(60);
+
+/// How often an idle daemon looks whether its time has come.
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pieces a reader in order gets ahead of all others.
+const READER_WINDOW: u32 = 16;
+
+/// The sockets a dfdaemon serves.
+pub struct PeerIncoming {
+    /// Other peers' metadata calls.
+    pub rpc: Listener,
+    /// Other peers' piece requests.
+    pub pieces: Listener,
+    /// Callers on this host.
+    pub local: Listener,
+}
+
+/// One running dfdaemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Peer(Arc<Inner>);
+
+struct Inner {
+    env: Env,
+    config: PeerConfig,
+    store: Store,
+    pieces: PieceClient,
+    source: SourceClient,
+    links: Links,
+    downloader: Inbox<Input>,
+    jobs: Mutex<BTreeMap<TaskId, Arc<Job>>>,
+    download_limit: Limit,
+    source_limit: Limit,
+    incarnation: u64,
+}
+
+/// Somebody's interest in a job; the last one to go closes it.
+pub struct Waiting {
+    peer: Peer,
+    job: Arc<Job>,
+}
+
+impl Waiting {
+    /// The job.
+    pub const fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.job.leave() && self.job.outcome().borrow().is_none() && self.peer.close_job(&self.job.task).is_some() {
+            let (inbox, task) = (self.peer.0.downloader.clone(), self.job.task);
+            tokio::spawn(async move { inbox.tell(Input::TaskClosed { task }).await });
+        }
+    }
+}
+
+impl Peer {
+    /// The world.
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &PeerConfig {
+        &self.0.config
+    }
+
+    /// What is stored.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Piece transfer.
+    pub fn pieces(&self) -> &PieceClient {
+        &self.0.pieces
+    }
+
+    /// The source client.
+    pub fn source(&self) -> &SourceClient {
+        &self.0.source
+    }
+
+    /// The streams to the schedulers.
+    pub fn links(&self) -> &Links {
+        &self.0.links
+    }
+
+    /// The downloader's inbox.
+    pub fn downloader(&self) -> &Inbox<Input> {
+        &self.0.downloader
+    }
+
+    /// Limits all downloads are under.
+    pub fn download_throttle(&self) -> Throttle {
+        Throttle::new(self.0.env.clone(), vec![self.0.download_limit.clone()])
+    }
+
+    /// Limits all fetches from a source are under.
+    pub fn source_throttle(&self) -> Throttle {
+        self.download_throttle().and(self.0.source_limit.clone())
+    }
+
+    /// This host's name in a task: different for each task and each life of the daemon.
+    pub fn peer_id(&self, task: &TaskId) -> PeerId {
+        let mut hash = blake3::Hasher::new();
+        hash.update(self.0.store.host_id().as_bytes());
+        hash.update(&self.0.incarnation.to_le_bytes());
+        hash.update(task.as_bytes());
+        let mut id = [0; PeerId::LEN];
+        id.copy_from_slice(&hash.finalize().as_bytes()[..PeerId::LEN]);
+        PeerId::from_bytes(id)
+    }
+
+    /// An open task.
+    pub fn job(&self, task: &TaskId) -> Option<Arc<Job>> {
+        lock(&self.0.jobs).get(task).cloned()
+    }
+
+    /// All open tasks.
+    pub fn open_tasks(&self) -> Vec<TaskId> {
+        lock(&self.0.jobs).keys().copied().collect()
+    }
+
+    /// Tasks of which something is stored and which nobody here is downloading.
+    pub fn idle_tasks(&self) -> Vec<TaskId> {
+        let records = self.0.store.records();
+        let jobs = lock(&self.0.jobs);
+        records.into_keys().filter(|task| !jobs.contains_key(task)).collect()
+    }
+
+    /// Takes a job out of the open ones.
+    fn close_job(&self, task: &TaskId) -> Option<Arc<Job>> {
+        lock(&self.0.jobs).remove(task)
+    }
+
+    /// Joins the download of a task, beginning it if nobody has.
+    ///
+    /// # Errors
+    /// When the store fails, or too many tasks are open.
+    pub async fn join(
+        &self,
+        request: TaskRequest,
+        options: JobOptions,
+        rate_bytes_per_sec: Option<u64>,
+    ) -> Result<Waiting, Failure> {
+        let task = request.id();
+        if let Some(waiting) = self.join_open(&task) {
+            return Ok(waiting);
+        }
+        let (store, shown) = (self.0.store.clone(), redacted(&request.url));
+        let peer = self.clone();
+        let stored =
+            self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &shown), Ok));
+        let stored = stored.await?;
+        let rate = rate_bytes_per_sec.or_else(|| self.0.config.download.task_rate_limit.map(|r| r.bytes_per_sec()));
+        let job = Arc::new(Job::new(request, stored, options, limit(self.0.env.clock.now(), rate)));
+        if job.stored.is_complete() {
+            return self.join_complete(job).await;
+        }
+        {
+            let mut jobs = lock(&self.0.jobs);
+            if jobs.len() >= JOB_LIMIT {
+                return Err(Failure::new(Code::Busy, format!("{JOB_LIMIT} tasks are open already")));
+            }
+            if let Some(known) = jobs.get(&task) {
+                // Somebody was quicker.
+                known.join();
+                return Ok(Waiting { peer: self.clone(), job: known.clone() });
+            }
+            job.join();
+            jobs.insert(task, job.clone());
+        }
+        self.0.downloader.tell(Input::TaskOpened(Box::new(self.opening(&job)))).await;
+        Ok(Waiting { peer: self.clone(), job })
+    }
+
+    fn join_open(&self, task: &TaskId) -> Option<Waiting> {
+        let jobs = lock(&self.0.jobs);
+        let job = jobs.get(task)?;
+        job.join();
+        Some(Waiting { peer: self.clone(), job: job.clone() })
+    }
+
+    /// A content that is here already: nothing to download, but the whole is still verified.
+    async fn join_complete(&self, job: Arc<Job>) -> Result<Waiting, Failure> {
+        job.join();
+        let verified = effects::verify_whole(&self.0.env, &job).await;
+        if verified.is_err() {
+            self.forget_task(&job.task);
+        }
+        job.finish(verified);
+        Ok(Waiting { peer: self.clone(), job })
+    }
+
+    fn opening(&self, job: &Job) -> Opening {
+        let order = if job.options.is_in_order {
+            Order::InOrder { from: job.stored.held().contiguous(), window: READER_WINDOW }
+        } else {
+            Order::RarestFirst
+        };
+        Opening {
+            task: job.task,
+            plan: job.stored.plan(),
+            held: job.stored.held(),
+            digests: job.stored.digests(),
+            order,
+            may_fetch_source: job.options.may_fetch_source,
+            link: self.0.links.state(&job.task, self.0.env.clock.now()),
+        }
+    }
+
+    /// The scheduler asked this host, a seed peer, to fetch a task.
+    fn take_duty(&self, request: TaskRequest) {
+        if !self.0.config.seed_peer.enable {
+            tracing::warn!(task = %request.id(), "asked to fetch a task without being a seed peer");
+            return;
+        }
+        let peer = self.clone();
+        tokio::spawn(async move {
+            let options =
+                JobOptions { may_fetch_source: true, is_insecure: false, is_local: false, is_in_order: false };
+            let task = request.id();
+            match peer.join(request, options, None).await {
+                Ok(waiting) if waiting.job().outcome().borrow().is_none() => waiting.job().make_duty(),
+                // It is here already; its scheduler does not know.
+                Ok(_) => peer.0.links.register(&peer, &task, false),
+                Err(failure) => tracing::warn!(%task, %failure, "cannot fetch for the scheduler"),
+            }
+        });
+    }
+
+    /// Takes over how a content is cut, and its room. False if the task has ended by it.
+    async fn adopt_plan(&self, task: &TaskId, plan: PiecePlan) -> bool {
+        let Some(job) = self.job(task) else { return false };
+        let (store, stored) = (self.0.store.clone(), job.stored.clone());
+        let result = self.0.env.blocking(move || store.set_plan(&stored, plan)).await;
+        let Err(failure) = result else { return true };
+        if self.close_job(task).is_some() {
+            self.0.downloader.tell(Input::TaskClosed { task: *task }).await;
+            job.finish(Err(failure));
+        }
+        false
+    }
+
+    fn note_failure(&self, task: &TaskId, failure: Failure) {
+        if let Some(job) = self.job(task) {
+            job.note_failure(failure);
+        }
+    }
+
+    /// What is stored of a task, unless somebody changed it behind the store's back: then it is
+    /// dropped.
+    pub fn intact(&self, task: &TaskId) -> Option<Arc<StoredTask>> {
+        let stored = self.0.store.task(task)?;
+        if stored.is_intact() {
+            return Some(stored);
+        }
+        tracing::warn!(%task, "the content file was written to by somebody else: the task is dropped");
+        self.forget_task(task);
+        None
+    }
+
+    /// Drops what is stored of a task: it is not, or no longer, what it should be.
+    pub fn forget_task(&self, task: &TaskId) {
+        self.0.links.leave(task);
+        self.0.store.remove(task);
+    }
+}
+
+/// Runs a dfdaemon until `shutdown`; then uploads get [`DRAIN_TERM`] to end.
+///
+/// # Errors
+/// When the data directory or the configuration cannot be used.
+pub async fn run(
+    env: Env,
+    config: PeerConfig,
+    incoming: PeerIncoming,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let room = Room { quota: config.store.quota.map(|q| q.bytes()), free_floor: config.store.free_floor.bytes() };
+    let (opening, root, open_index) = (env.clone(), config.data_dir.clone(), env.index_opener());
+    let store = env.blocking(move || Store::open(opening, &root, room, open_index)).await?;
+    let now = env.clock.now();
+    let source = SourceClient::new(env.clone(), source_config(&config)).map_err(Failure::from)?;
+    let schedulers: Vec<String> = config.scheduler.addresses.iter().map(ToString::to_string).collect();
+    let (downloads, mail) = pump::inbox();
+    let peer = Peer(Arc::new(Inner {
+        pieces: PieceClient::new(env.clone(), store.host_id()),
+        source,
+        links: Links::new(&schedulers),
+        downloader: downloads,
+        jobs: Mutex::default(),
+        download_limit: limit(now, config.download.rate_limit.map(|rate| rate.bytes_per_sec())),
+        source_limit: limit(now, config.download.source_rate_limit.map(|rate| rate.bytes_per_sec())),
+        incarnation: env.seed_for("incarnation"),
+        store,
+        env: env.clone(),
+        config,
+    }));
+    let host = announcement(&peer, &incoming)?;
+    let stop = shutdown.child_token();
+    let (uploads, upload_mail) = pump::inbox();
+    let desk = Desk::new(uploads.clone());
+    let uploader = Uploader::new(slot_limits(&peer));
+    tokio::spawn(pump::run(env.clone(), uploader, desk.clone(), upload_mail, stop.clone()));
+    let downloader = Downloader::new(env.seed_for("downloader"));
+    let effects = effects::Effects::new(peer.clone(), uploads);
+    tokio::spawn(pump::run(env.clone(), downloader, effects, mail, stop.clone()));
+    peer.links().start(&peer, &host, &stop);
+    serve(&peer, desk, incoming, &host, &shutdown, &stop).await
+}
+
+async fn serve(
+    peer: &Peer,
+    desk: Desk,
+    incoming: PeerIncoming,
+    host: &wire::Host,
+    shutdown: &CancellationToken,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let upload_rate = peer.config().upload.rate_limit.map(|rate| rate.bytes_per_sec());
+    let throttle = Throttle::new(peer.env().clone(), vec![limit(peer.env().clock.now(), upload_rate)]);
+    let pieces = PieceServer::new(peer.clone(), desk, throttle);
+    let uploading = peer.env().spawn_data(pieces.clone().run(incoming.pieces, shutdown.clone(), DRAIN_TERM));
+    let local = local::Local::new(peer.clone(), host.clone(), pieces);
+    let mut remote_server = tokio::spawn(local.clone().serve_peers(incoming.rpc, shutdown.clone()));
+    let mut local_server = tokio::spawn(local.clone().serve_callers(incoming.local, shutdown.clone()));
+    let ended = tokio::select! { biased;
+        () = shutdown.cancelled() => Ok(()),
+        () = local.idle_for(peer.config().alive_time.map(|span| span.duration())) => {
+            tracing::info!("idle for long enough");
+            Ok(())
+        }
+        ended = &mut remote_server => ended.unwrap_or_else(|error| Err(error.to_string())),
+        ended = &mut local_server => ended.unwrap_or_else(|error| Err(error.to_string())),
+    };
+    shutdown.cancel();
+    let _ = uploading.await;
+    stop.cancel();
+    let store = peer.store().clone();
+    peer.env().blocking(move || store.flush()).await?;
+    ended.map_err(|error| Failure::new(Code::Network, "the daemon no longer serves its ports").because(error))
+}
+
+fn source_config(config: &PeerConfig) -> SourceConfig {
+    let from = &config.source;
+    let mut allow = from.allow.clone();
+    if config.host.ip.is_loopback() {
+        // A host that itself lives on loopback has its sources there.
+        allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|cidr| cidr.parse::<Cidr>().ok()));
+    }
+    SourceConfig {
+        egress: Egress { allow, deny: from.deny.clone() },
+        ca_file: from.ca_file.clone(),
+        stall_limit: from.stall_limit.duration(),
+        retry_limit: from.retry_limit,
+        ..SourceConfig::from_env()
+    }
+}
+
+fn slot_limits(peer: &Peer) -> SlotLimits {
+    let upload = &peer.config().upload;
+    SlotLimits { slot_limit: upload.request_limit, per_child_limit: upload.child_limit, lease_term: UPLOAD_LEASE_TERM }
+}
+
+/// What this host says of itself to schedulers.
+fn announcement(peer: &Peer, incoming: &PeerIncoming) -> Result<wire::Host, Failure> {
+    let port = |listener: &Listener| {
+        let address = listener.local_addr();
+        address
+            .map(|a| u32::from(a.port()))
+            .map_err(|e| Failure::new(Code::Network, "a port without a number").because(e))
+    };
+    let config = peer.config();
+    let kind = if config.seed_peer.enable { wire::HostKind::Seed } else { wire::HostKind::Normal };
+    Ok(wire::Host {
+        id: peer.store().host_id().as_bytes().to_vec(),
+        incarnation: peer.0.incarnation,
+        kind: kind.into(),
+        hostname: config.host.hostname.clone(),
+        ip: config.host.ip.to_string(),
+        rpc_port: port(&incoming.rpc)?,
+        piece_port: port(&incoming.pieces)?,
+        idc: config.host.idc.clone().unwrap_or_default(),
+        location: config.host.location.clone().unwrap_or_default(),
+        upload_limit: config.upload.transfer_limit,
+        download_limit: config.download.transfer_limit,
+    })
+}

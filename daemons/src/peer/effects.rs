@@ -1,0 +1,263 @@
+//! Carrying out what the downloader decides.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use df_api::base::PieceTaskRequest;
+use df_api::dfdaemon::daemon_client::DaemonClient;
+use df_api::failure::Failure;
+use df_core::downloader::{
+    DownloadFailure, Downloader, FetchId, Input, Output, PieceFailure, Report, SourceFailure, StoreFailed,
+};
+use df_core::id::{HostId, PieceDigest, TaskId};
+use df_core::piece::PieceNumber;
+use df_core::uploader;
+use tokio::task::AbortHandle;
+
+use super::Peer;
+use super::fetch::PieceRequest;
+use super::job::Job;
+use super::origin::OriginRun;
+use crate::digest::{Digest, Hasher};
+use crate::env::Env;
+use crate::pump::{Driver, Inbox};
+
+/// How long a parent may take to say what it has.
+const ASK_TERM: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Bytes hashed at once when a whole content is verified.
+const HASH_BYTES: usize = 1 << 20;
+
+/// The downloader's driver.
+pub(super) struct Effects {
+    peer: Peer,
+    uploader: Inbox<uploader::Input>,
+    running: BTreeMap<FetchId, Running>,
+    was_sound: bool,
+}
+
+enum Running {
+    Piece(AbortHandle),
+    Source(AbortHandle, Arc<AtomicU32>),
+}
+
+impl Effects {
+    /// A driver that has begun nothing.
+    pub(super) const fn new(peer: Peer, uploader: Inbox<uploader::Input>) -> Self {
+        Self { peer, uploader, running: BTreeMap::new(), was_sound: true }
+    }
+
+    fn fetch_piece(&mut self, fetch: FetchId, task: TaskId, piece: PieceNumber, parent: HostId, nearly_at_bytes: u64) {
+        let peer = self.peer.clone();
+        let begun = peer.env().clock.now();
+        let work = async move {
+            let result = fetch_piece(&peer, fetch, task, piece, parent, nearly_at_bytes).await;
+            let elapsed = peer.env().clock.now() - begun;
+            peer.downloader().tell(Input::FetchEnded { fetch, result, elapsed }).await;
+        };
+        let handle = self.peer.env().spawn_data(work).abort_handle();
+        self.running.insert(fetch, Running::Piece(handle));
+    }
+
+    fn fetch_source(&mut self, fetch: FetchId, task: TaskId, from: u32, to: Option<u32>) {
+        let Some(job) = self.peer.job(&task) else { return };
+        let to = Arc::new(AtomicU32::new(to.unwrap_or(u32::MAX)));
+        let throttle = self.peer.source_throttle().and(job.limit.clone());
+        let run = OriginRun::new(self.peer.clone(), job, fetch, to.clone(), throttle);
+        let handle = self.peer.env().spawn_data(run.run(from)).abort_handle();
+        self.running.insert(fetch, Running::Source(handle, to));
+    }
+
+    fn abort(&mut self, fetch: FetchId) {
+        match self.running.remove(&fetch) {
+            Some(Running::Piece(handle) | Running::Source(handle, _)) => handle.abort(),
+            None => {}
+        }
+    }
+
+    fn keep(&self, task: TaskId, piece: PieceNumber, digest: PieceDigest) {
+        let peer = self.peer.clone();
+        self.peer.env().spawn_data(async move {
+            let result = match peer.job(&task) {
+                Some(job) => job.stored.keep(piece, digest).map_err(|failure| {
+                    job.note_failure(failure);
+                    StoreFailed
+                }),
+                None => Err(StoreFailed),
+            };
+            peer.downloader().tell(Input::PieceKept { task, piece, result }).await;
+        });
+    }
+
+    fn report(&self, task: TaskId, report: Report) {
+        match self.peer.job(&task) {
+            Some(job) => self.peer.links().report(&job, report),
+            None => self.peer.links().report_closed(&task, report),
+        }
+    }
+
+    fn complete(&self, task: TaskId) {
+        let Some(job) = self.peer.close_job(&task) else { return };
+        let peer = self.peer.clone();
+        self.peer.env().spawn_data(async move {
+            match verify_whole(peer.env(), &job).await {
+                Ok(()) => {
+                    job.finish(Ok(()));
+                    settle(&peer, &job).await;
+                }
+                Err(failure) => {
+                    job.note_failure(failure.clone());
+                    // If it came from the source through this host, nobody else need try.
+                    let failed = SourceFailure { is_final: true, is_changed: false };
+                    peer.links().report(&job, Report::SourceFailed { failure: failed });
+                    peer.forget_task(&job.task);
+                    job.finish(Err(failure));
+                }
+            }
+        });
+    }
+
+    fn fail(&self, task: TaskId, why: DownloadFailure) {
+        if let Some(job) = self.peer.close_job(&task) {
+            if why == DownloadFailure::SourceChanged {
+                self.peer.forget_task(&task);
+            }
+            job.finish(Err(job.failure(why)));
+        }
+    }
+}
+
+impl Driver<Downloader> for Effects {
+    fn act(&mut self, _: &Downloader, output: Output) {
+        match output {
+            Output::Register { task } => self.peer.links().register(&self.peer, &task, true),
+            Output::Report { task, report } => self.report(task, report),
+            Output::FetchPiece { fetch, task, piece, parent, nearly_at_bytes } => {
+                self.fetch_piece(fetch, task, piece, parent, nearly_at_bytes);
+            }
+            Output::AbortFetch { fetch } | Output::AbortSource { fetch } => self.abort(fetch),
+            Output::KeepPiece { task, piece, digest } => self.keep(task, piece, digest),
+            Output::DropPiece { task, piece } => {
+                if let Some(job) = self.peer.job(&task) {
+                    job.stored.drop_piece(piece);
+                    job.note_retry();
+                }
+            }
+            Output::FetchSource { fetch, task, from, to } => self.fetch_source(fetch, task, from, to),
+            Output::TrimSource { fetch, to } => {
+                if let Some(Running::Source(_, limit)) = self.running.get(&fetch) {
+                    limit.store(to, Ordering::Relaxed);
+                }
+            }
+            Output::AskParent { task, parent } => ask_parent(&self.peer, task, parent),
+            Output::Complete { task } => self.complete(task),
+            Output::Fail { task, why } => self.fail(task, why),
+        }
+    }
+
+    fn settled(&mut self, machine: &Downloader) {
+        self.running.retain(|_, running| match running {
+            Running::Piece(handle) | Running::Source(handle, _) => !handle.is_finished(),
+        });
+        let is_sound = machine.is_sound(self.peer.env().clock.now());
+        if is_sound != self.was_sound && self.uploader.try_tell(uploader::Input::StandingChanged { is_sound }) {
+            self.was_sound = is_sound;
+            tracing::warn!(is_sound, "this host's opinion of itself changed");
+        }
+    }
+}
+
+async fn fetch_piece(
+    peer: &Peer,
+    fetch: FetchId,
+    task: TaskId,
+    piece: PieceNumber,
+    parent: HostId,
+    nearly_at_bytes: u64,
+) -> Result<PieceDigest, PieceFailure> {
+    let job = peer.job(&task).ok_or(PieceFailure::Local)?;
+    let parent = peer.links().parent(&parent).ok_or(PieceFailure::Disconnected)?;
+    let range = job.stored.plan().ok_or(PieceFailure::Local)?.range(piece);
+    let writer = job.stored.begin(piece).ok_or(PieceFailure::Local)?;
+    let throttle = peer.download_throttle().and(job.limit.clone());
+    let request = PieceRequest { address: parent.pieces, task, range, nearly_at_bytes };
+    let inbox = peer.downloader().clone();
+    let nearly = move || {
+        inbox.try_tell(Input::FetchNearlyFinished { fetch });
+    };
+    let result = peer.pieces().fetch(&request, writer, &throttle, nearly).await;
+    match result {
+        Ok(_) => job.note_piece(parent.pieces, range.len, parent.is_seed),
+        Err(failure) => {
+            job.note_retry();
+            tracing::debug!(%task, %piece, parent = %parent.pieces, ?failure, "piece");
+        }
+    }
+    result
+}
+
+/// Asks a parent what it has; an answer that cannot be had is no answer.
+fn ask_parent(peer: &Peer, task: TaskId, parent: HostId) {
+    let Some(address) = peer.links().parent(&parent).map(|parent| parent.rpc) else { return };
+    let (peer, plan) = (peer.clone(), peer.job(&task).and_then(|job| job.stored.plan()));
+    let Some(plan) = plan else { return };
+    tokio::spawn(async move {
+        let Ok(packet) = tokio::time::timeout(ASK_TERM, piece_packet(&peer, address, task)).await else { return };
+        if let Some(held) = packet.and_then(|packet| df_api::convert::piece_set(&packet.held, &plan).ok()) {
+            peer.downloader().tell(Input::ParentTold { task, parent, held }).await;
+        }
+    });
+}
+
+async fn piece_packet(peer: &Peer, address: SocketAddr, task: TaskId) -> Option<df_api::base::PiecePacket> {
+    let channel = super::membership::channel(peer.env(), address).ok()?;
+    let request = PieceTaskRequest { task_id: task.to_string(), ..PieceTaskRequest::default() };
+    let answer = DaemonClient::new(channel).get_piece_tasks(request).await;
+    answer.ok().map(tonic::Response::into_inner)
+}
+
+/// Compares the whole content with the digest the caller gave, if any.
+pub(super) async fn verify_whole(env: &Env, job: &Arc<Job>) -> Result<(), Failure> {
+    if job.request.meta.digest.is_empty() {
+        return Ok(());
+    }
+    let job = job.clone();
+    env.blocking(move || check_digest(&job)).await
+}
+
+fn check_digest(job: &Job) -> Result<(), Failure> {
+    use df_api::failure::Code;
+    let expected: Digest = job.request.meta.digest.parse().map_err(|error| {
+        Failure::new(Code::Usage, format!("{:?} is not a digest", job.request.meta.digest)).because(error)
+    })?;
+    let len = job.stored.plan().and_then(|plan| plan.content_len()).unwrap_or(0);
+    let mut hasher = Hasher::new(expected.algorithm());
+    let mut buffer = vec![0; HASH_BYTES];
+    let mut at = 0;
+    while at < len {
+        let part = usize::try_from(len - at).unwrap_or(HASH_BYTES).min(HASH_BYTES);
+        job.stored
+            .file()
+            .read_exact_at(&mut buffer[..part], at)
+            .map_err(|error| Failure::new(Code::LocalIo, "cannot read the store back").because(error))?;
+        hasher.update(&buffer[..part]);
+        at += part as u64;
+    }
+    let found = hasher.finish();
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Digest, format!("{} is not what it should be", df_api::task::redacted(&job.request.url)))
+        .because(format!("expected {expected}, got {found}"))
+        .hint("the source has other content, or the digest is mistyped"))
+}
+
+/// Makes a complete task durable, after its callers have been told.
+async fn settle(peer: &Peer, job: &Arc<Job>) {
+    let (store, stored) = (peer.store().clone(), job.stored.clone());
+    if let Err(failure) = peer.env().blocking(move || store.settle(&stored)).await {
+        tracing::warn!(task = %job.task, %failure, "a complete task is not durable");
+    }
+}

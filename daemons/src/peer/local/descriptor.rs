@@ -1,0 +1,199 @@
+//! Handing the content's descriptor to a local caller: no path is named, no right is lent.
+//!
+//! A caller that got a ticket over gRPC opens a second connection to the same socket and sends
+//! `DFFD` and the ticket. The answer is a byte 0 with a read-only descriptor of the content file, or
+//! a byte 1, a length (2 bytes, little-endian) and a message.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use df_core::time::Instant;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::env::Env;
+use crate::env::net::{Accepted, Conn, Listener, is_temporary};
+use crate::peer::store::StoredTask;
+use crate::sync::lock;
+
+/// What a connection that wants a descriptor begins with; gRPC begins with `PRI `.
+const MAGIC: [u8; 4] = *b"DFFD";
+
+/// How long a ticket is good.
+const TICKET_TERM: Duration = Duration::from_secs(60);
+
+/// Tickets good at once.
+const TICKET_LIMIT: usize = 4096;
+
+/// How long a new connection may take to say what it wants.
+const HELLO_TERM: Duration = Duration::from_secs(5);
+
+/// Connections being asked what they want, at once.
+const HELLO_LIMIT: usize = 64;
+
+/// The right to one content's descriptor, once.
+pub(super) type Ticket = [u8; 16];
+
+/// Tickets given out. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Tickets {
+    env: Env,
+    given: Arc<Mutex<Given>>,
+}
+
+/// What each ticket is for, and until when.
+type Given = BTreeMap<Ticket, (Arc<StoredTask>, Instant)>;
+
+impl Tickets {
+    pub(super) fn new(env: Env) -> Self {
+        Self { env, given: Arc::default() }
+    }
+
+    /// A new ticket, unguessable.
+    pub(super) fn give(&self, stored: Arc<StoredTask>) -> io::Result<Ticket> {
+        let mut ticket = Ticket::default();
+        getrandom::fill(&mut ticket).map_err(|error| io::Error::other(error.to_string()))?;
+        let now = self.env.clock.now();
+        let mut given = lock(&self.given);
+        given.retain(|_, (_, until)| now < *until);
+        if given.len() >= TICKET_LIMIT {
+            return Err(io::Error::other("too many descriptors were promised and not fetched"));
+        }
+        given.insert(ticket, (stored, now + TICKET_TERM));
+        Ok(ticket)
+    }
+
+    fn redeem(&self, ticket: &Ticket) -> Option<Arc<StoredTask>> {
+        let (stored, until) = lock(&self.given).remove(ticket)?;
+        (self.env.clock.now() < until).then_some(stored)
+    }
+}
+
+/// The connections that speak gRPC; those that want a descriptor are seen to here.
+pub(super) fn incoming(
+    mut listener: Listener,
+    tickets: Tickets,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = io::Result<Accepted>> {
+    let (sender, receiver) = mpsc::channel(HELLO_LIMIT);
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! { biased;
+                () = shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((conn, remote)) => {
+                    let (tickets, sender) = (tickets.clone(), sender.clone());
+                    tokio::spawn(async move {
+                        if let Ok(Some(conn)) = timeout(HELLO_TERM, greet(conn, &tickets)).await {
+                            let _ = sender.send(Ok(Accepted { conn, remote })).await;
+                        }
+                    });
+                }
+                Err(error) if is_temporary(&error) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Finds out what a connection wants; answers it if it goes on as gRPC.
+async fn greet(mut conn: Conn, tickets: &Tickets) -> Option<Conn> {
+    let mut first = [0; 4];
+    conn.read_exact(&mut first).await.ok()?;
+    if first != MAGIC {
+        return Some(Conn::Other(Box::new(Begun { first, taken: 0, conn })));
+    }
+    if let Conn::Unix(stream) = conn {
+        let _ = hand_over(stream, tickets).await;
+    }
+    None
+}
+
+async fn hand_over(mut stream: UnixStream, tickets: &Tickets) -> io::Result<()> {
+    let mut ticket = Ticket::default();
+    stream.read_exact(&mut ticket).await?;
+    let opened = match tickets.redeem(&ticket) {
+        Some(stored) => read_only(&stored),
+        None => Err(io::Error::other("the ticket is not, or no longer, good")),
+    };
+    match opened {
+        Ok(descriptor) => send_descriptor(&stream, &descriptor).await,
+        Err(error) => {
+            let message = error.to_string();
+            let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
+            stream.write_all(&[1]).await?;
+            stream.write_all(&len.to_le_bytes()).await?;
+            stream.write_all(&message.as_bytes()[..usize::from(len)]).await
+        }
+    }
+}
+
+/// Another descriptor of the same file, for reading alone.
+fn read_only(stored: &StoredTask) -> io::Result<OwnedFd> {
+    let descriptor = stored.file().as_fd().ok_or(io::ErrorKind::Unsupported)?;
+    Ok(File::open(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))?.into())
+}
+
+async fn send_descriptor(stream: &UnixStream, descriptor: &OwnedFd) -> io::Result<()> {
+    let send = || {
+        let descriptors = [descriptor.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        rustix::net::sendmsg(stream, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    };
+    stream.async_io(Interest::WRITABLE, send).await
+}
+
+/// A connection of which the first bytes have been read.
+struct Begun {
+    first: [u8; 4],
+    taken: usize,
+    conn: Conn,
+}
+
+impl AsyncRead for Begun {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = &this.first[this.taken..];
+        if rest.is_empty() {
+            return Pin::new(&mut this.conn).poll_read(cx, buf);
+        }
+        let given = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..given]);
+        this.taken += given;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Begun {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().conn).poll_write(cx, buf)
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().conn).poll_flush(cx)
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().conn).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,588 @@
+//! This host and its schedulers: one stream to each, over which everything goes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use df_api::failure::Failure;
+use df_api::scheduler::host_event::Event as Up;
+use df_api::scheduler::scheduler_client::SchedulerClient;
+use df_api::scheduler::scheduler_event::Event as Down;
+use df_api::scheduler::{self as wire, AnnounceRequest, AnnounceResponse, HostEvent};
+use df_api::task::TaskRequest;
+use df_api::{convert, dial};
+use df_core::downloader::{GrantId, Input, LinkState, Report, TaskFailure};
+use df_core::hash_ring::HashRing;
+use df_core::id::{HostId, PieceDigest, TaskId};
+use df_core::rng::Rng;
+use df_core::time::{Instant, micros};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::Peer;
+use super::job::Job;
+use crate::env::Env;
+use crate::sync::lock;
+
+/// Events that may wait for a slow scheduler; with more the stream is given up and begun anew.
+const OUTBOX_LIMIT: usize = 65_536;
+
+/// Events sent in one message.
+const BATCH_LIMIT: usize = 512;
+
+/// Messages whose round trip is being measured.
+const PENDING_LIMIT: usize = 64;
+
+/// How long a scheduler may take to accept the stream.
+const ACCEPT_TERM: Duration = Duration::from_secs(5);
+
+/// Pause before the stream is tried again; doubles up to the limit.
+const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
+
+/// A scheduler that was there this recently is waited for.
+const EXPECTED_TERM: Duration = Duration::from_secs(10);
+
+/// Hosts whose addresses are remembered.
+const PARENT_LIMIT: usize = 4096;
+
+/// Digests named in one registration.
+const DIGEST_LIMIT: usize = 100_000;
+
+/// Where another host can be reached, on its scheduler's word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ParentAddress {
+    /// Its piece port.
+    pub pieces: SocketAddr,
+    /// Its gRPC port.
+    pub rpc: SocketAddr,
+    /// Whether it is a seed peer.
+    pub is_seed: bool,
+}
+
+/// The streams to all schedulers. Cheap to clone.
+#[derive(Clone)]
+pub struct Links(Arc<Inner>);
+
+struct Inner {
+    ring: HashRing,
+    links: BTreeMap<String, Mutex<Link>>,
+    parents: Mutex<BTreeMap<HostId, ParentAddress>>,
+}
+
+/// One scheduler, as long as the daemon runs.
+#[derive(Default)]
+struct Link {
+    /// The open stream.
+    stream: Option<mpsc::Sender<HostEvent>>,
+    sessions: BTreeMap<u64, TaskId>,
+    tasks: BTreeMap<TaskId, u64>,
+    last_session: u64,
+    /// When its stream was lost; at first, when the daemon started.
+    lost: Instant,
+}
+
+impl Link {
+    fn send(&mut self, event: Up) {
+        let is_sent = self.stream.as_ref().is_some_and(|s| s.try_send(HostEvent { event: Some(event) }).is_ok());
+        if !is_sent {
+            self.stream = None;
+        }
+    }
+
+    fn session(&mut self, task: TaskId) -> u64 {
+        if let Some(session) = self.tasks.get(&task) {
+            return *session;
+        }
+        self.last_session += 1;
+        self.tasks.insert(task, self.last_session);
+        self.sessions.insert(self.last_session, task);
+        self.last_session
+    }
+
+    fn forget(&mut self, task: &TaskId) -> Option<u64> {
+        let session = self.tasks.remove(task)?;
+        self.sessions.remove(&session);
+        Some(session)
+    }
+}
+
+/// A channel to an address, over the environment's network.
+///
+/// # Errors
+/// An address that makes no URI, which none does.
+pub fn channel(env: &Env, address: SocketAddr) -> Result<Channel, http::uri::InvalidUri> {
+    let net = env.net.clone();
+    let connector = tower::service_fn(move |_| {
+        let net = net.clone();
+        async move { net.connect(address).await.map(TokioIo::new) }
+    });
+    dial::channel(&address.to_string(), connector)
+}
+
+impl Links {
+    /// Links to these schedulers ("host:port"), none of them open yet.
+    pub fn new(schedulers: &[String]) -> Self {
+        let ring = HashRing::new(schedulers.iter().cloned());
+        let links = ring.nodes().iter().map(|name| (name.clone(), Mutex::default())).collect();
+        Self(Arc::new(Inner { ring, links, parents: Mutex::default() }))
+    }
+
+    /// The scheduler a task belongs to now: the first on the ring whose stream is open.
+    fn owner(&self, task: &TaskId) -> Option<&Mutex<Link>> {
+        let links = self.0.ring.owners(task).filter_map(|name| self.0.links.get(name));
+        links.into_iter().find(|link| lock(link).stream.is_some())
+    }
+
+    /// Whether a task has a scheduler now.
+    pub fn is_linked(&self, task: &TaskId) -> bool {
+        self.owner(task).is_some()
+    }
+
+    /// How a task's scheduler can be reached.
+    pub fn state(&self, task: &TaskId, now: Instant) -> LinkState {
+        let is_expected = |link: &Mutex<Link>| now - lock(link).lost < EXPECTED_TERM;
+        if self.is_linked(task) {
+            LinkState::Linked
+        } else if self.0.links.values().any(is_expected) {
+            LinkState::Expected
+        } else {
+            LinkState::Absent
+        }
+    }
+
+    /// Where a host can be reached.
+    pub fn parent(&self, host: &HostId) -> Option<ParentAddress> {
+        lock(&self.0.parents).get(host).copied()
+    }
+
+    /// Tells a task's scheduler that this host is in it, with what it has.
+    pub fn register(&self, peer: &Peer, task: &TaskId, is_wanting: bool) {
+        let Some(link) = self.owner(task) else { return };
+        let Some(mut register) = registration(peer, task, is_wanting) else { return };
+        let mut link = lock(link);
+        register.session = link.session(*task);
+        link.send(Up::Register(register));
+    }
+
+    /// Tells a task's scheduler something about an open task.
+    pub fn report(&self, job: &Job, report: Report) {
+        let failure = matches!(report, Report::SourceFailed { .. }).then(|| job.last_failure()).flatten();
+        self.send(&job.task, report, failure);
+    }
+
+    /// The same about a task that is not open any more.
+    pub fn report_closed(&self, task: &TaskId, report: Report) {
+        self.send(task, report, None);
+    }
+
+    fn send(&self, task: &TaskId, report: Report, failure: Option<Failure>) {
+        let Some(link) = self.owner(task) else { return };
+        let mut link = lock(link);
+        let Some(session) = link.tasks.get(task).copied() else { return };
+        let mut event = report_event(session, report);
+        if let Up::SourceFailed(failed) = &mut event {
+            failed.failure = failure.map(Into::into);
+        }
+        link.send(event);
+    }
+
+    /// Tells a task's scheduler that this host no longer has anything of it.
+    pub fn leave(&self, task: &TaskId) {
+        for link in self.0.links.values() {
+            let mut link = lock(link);
+            if let Some(session) = link.forget(task) {
+                link.send(Up::PeerLeft(wire::PeerLeft { session }));
+            }
+        }
+    }
+
+    /// Starts a task for each scheduler that keeps its stream open.
+    pub fn start(&self, peer: &Peer, host: &wire::Host, shutdown: &CancellationToken) {
+        for name in self.0.ring.nodes() {
+            let keeper = Keeper {
+                links: self.clone(),
+                peer: peer.clone(),
+                name: name.clone(),
+                host: host.clone(),
+                rng: Rng::new(peer.env().seed_for(name)),
+            };
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! { biased;
+                    () = shutdown.cancelled() => {}
+                    () = keeper.keep() => {}
+                }
+            });
+        }
+    }
+}
+
+/// Keeps the stream to one scheduler open.
+struct Keeper {
+    links: Links,
+    peer: Peer,
+    name: String,
+    host: wire::Host,
+    rng: Rng,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let mut pause = BACKOFF;
+        loop {
+            match self.stream().await {
+                Ok(()) => pause = BACKOFF,
+                Err(error) => tracing::info!(scheduler = %self.name, %error, "no stream to the scheduler"),
+            }
+            let jitter = self.rng.below(micros(pause) / 2);
+            tokio::time::sleep(pause / 2 + Duration::from_micros(jitter)).await;
+            pause = (pause * 2).min(BACKOFF_LIMIT);
+        }
+    }
+
+    fn link(&self) -> Option<&Mutex<Link>> {
+        self.links.0.links.get(&self.name)
+    }
+
+    /// One stream, from its opening to its end.
+    async fn stream(&mut self) -> Result<(), tonic::Status> {
+        let unavailable = |error: &dyn std::fmt::Display| tonic::Status::unavailable(error.to_string());
+        let (host, port) = self.name.rsplit_once(':').ok_or_else(|| unavailable(&"not host:port"))?;
+        let port = port.parse().map_err(|error| unavailable(&error))?;
+        let addresses = self.peer.env().net.resolve(host, port).await.map_err(|error| unavailable(&error))?;
+        let address = addresses.first().copied().ok_or_else(|| unavailable(&"no address"))?;
+        let channel = channel(self.peer.env(), address).map_err(|error| unavailable(&error))?;
+        let mut client = SchedulerClient::new(channel)
+            .max_decoding_message_size(dial::MESSAGE_LIMIT)
+            .max_encoding_message_size(dial::MESSAGE_LIMIT);
+        let (sender, receiver) = mpsc::channel(OUTBOX_LIMIT);
+        let clock = RoundTrips::new(self.peer.env().clone());
+        let first = HostEvent { event: Some(Up::Host(self.host.clone())) };
+        let _ = sender.try_send(first);
+        let requests = outgoing(receiver, clock.clone());
+        let opening = async {
+            let mut answers = client.announce(requests).await?.into_inner();
+            let accepted = answers.message().await?;
+            Ok::<_, tonic::Status>((answers, accepted))
+        };
+        let opened = tokio::time::timeout(ACCEPT_TERM, opening).await;
+        let (mut answers, accepted) = opened.map_err(|_| unavailable(&"no answer"))??;
+        if let Some(refused) = accepted.as_ref().and_then(refusal) {
+            return Err(refused.into());
+        }
+        tracing::info!(scheduler = %self.name, %address, "scheduler linked");
+        self.opened(sender).await;
+        let ended = loop {
+            match answers.message().await {
+                Ok(Some(message)) => self.hear(message, &clock).await,
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
+            }
+            if self.link().is_none_or(|link| lock(link).stream.is_none()) {
+                break Err(unavailable(&"too many events wait"));
+            }
+        };
+        self.closed().await;
+        ended
+    }
+
+    /// The stream is open: tasks that belong to this scheduler come (back) to it.
+    async fn opened(&self, sender: mpsc::Sender<HostEvent>) {
+        let moved = self.with_owners(|link| link.stream = Some(sender));
+        for (task, old) in moved {
+            if let Some(link) = old.and_then(|name| self.links.0.links.get(&name)) {
+                let mut link = lock(link);
+                if let Some(session) = link.forget(&task) {
+                    link.send(Up::PeerLeft(wire::PeerLeft { session }));
+                }
+            }
+            self.peer.downloader().tell(Input::SchedulerLinked { task }).await;
+        }
+        for task in self.peer.idle_tasks() {
+            if self.links.owner_name(&task).as_deref() == Some(self.name.as_str()) {
+                self.links.register(&self.peer, &task, false);
+            }
+        }
+    }
+
+    /// The stream ended: its tasks have no scheduler, or the next on the ring.
+    async fn closed(&self) {
+        let lost = self.peer.env().clock.now();
+        let moved = self.with_owners(|link| *link = Link { last_session: link.last_session, lost, ..Link::default() });
+        for (task, _) in moved {
+            self.peer.downloader().tell(Input::SchedulerLost { task }).await;
+            if self.links.is_linked(&task) {
+                self.peer.downloader().tell(Input::SchedulerLinked { task }).await;
+            }
+        }
+    }
+
+    /// Changes this link; answers the open tasks whose owner changed by it, with the former owner.
+    fn with_owners(&self, change: impl FnOnce(&mut Link)) -> Vec<(TaskId, Option<String>)> {
+        let owners = || self.peer.open_tasks().into_iter().map(|task| (task, self.links.owner_name(&task)));
+        let before: Vec<(TaskId, Option<String>)> = owners().collect();
+        if let Some(link) = self.link() {
+            change(&mut lock(link));
+        }
+        before.into_iter().filter(|(task, owner)| self.links.owner_name(task) != *owner).collect()
+    }
+
+    async fn hear(&self, message: AnnounceResponse, clock: &RoundTrips) {
+        if let Some(rtt) = clock.answered(message.seen_sequence, Duration::from_micros(message.seen_ago_us)) {
+            self.peer.downloader().tell(Input::RoundTripMeasured { rtt }).await;
+        }
+        for event in message.events.into_iter().filter_map(|event| event.event) {
+            if let Down::Plan(told) = &event
+                && !self.adopt_plan(told).await
+            {
+                continue;
+            }
+            match self.understand(event) {
+                Ok(Some(input)) => self.peer.downloader().tell(input).await,
+                Ok(None) => {}
+                Err(malformed) => tracing::warn!(scheduler = %self.name, %malformed, "ignored"),
+            }
+        }
+    }
+
+    fn task(&self, session: u64) -> Option<TaskId> {
+        self.link().and_then(|link| lock(link).sessions.get(&session).copied())
+    }
+
+    /// What an event means to the downloader; those that are for others are seen to here.
+    fn understand(&self, event: Down) -> Result<Option<Input>, convert::Malformed> {
+        Ok(match event {
+            Down::Registered(_) => None,
+            Down::Refused(refused) => {
+                let failure = Failure::from(refused.failure.unwrap_or_default());
+                tracing::warn!(scheduler = %self.name, %failure, "registration refused");
+                self.task(refused.session).map(|task| Input::SchedulerLost { task })
+            }
+            Down::Plan(told) => {
+                let plan = convert::plan(told.plan.unwrap_or_default())?;
+                self.task(told.session).map(|task| Input::PlanTold { task, plan })
+            }
+            Down::Digests(told) => {
+                let digests = convert::digests(&told.digests.unwrap_or_default())?;
+                self.task(told.session).map(|task| Input::DigestsTold { task, digests })
+            }
+            Down::Grant(grant) => {
+                let parent = grant.parent.unwrap_or_default();
+                let host = self.note_parent(&parent)?;
+                let grant_id = convert::grant_id(grant.grant);
+                self.task(grant.session).map(|task| Input::Granted {
+                    task,
+                    grant: grant_id,
+                    piece: grant.piece,
+                    parent: host,
+                })
+            }
+            Down::Revoke(revoke) => Some(Input::Revoked { grant: GrantId(revoke.grant) }),
+            Down::FetchSource(fetch) => {
+                self.task(fetch.session).map(|task| Input::SourceGranted { task, from: fetch.from, to: fetch.to })
+            }
+            Down::TrimSource(trim) => self.task(trim.session).map(|task| Input::SourceTrimmed { task, to: trim.to }),
+            Down::WakeSeed(wake) => {
+                self.wake(wake)?;
+                None
+            }
+            Down::FailTask(failed) => self.task(failed.session).map(|task| {
+                let failure = Failure::from(failed.failure.unwrap_or_default());
+                let why = task_failure(&failure, failed.is_changed);
+                self.peer.note_failure(&task, failure);
+                Input::TaskRefused { task, why }
+            }),
+            Down::Forget(forget) => {
+                if let Some(task) = self.task(forget.session) {
+                    self.peer.forget_task(&task);
+                }
+                None
+            }
+        })
+    }
+
+    /// Takes room for a content whose plan was told; false if there is none.
+    async fn adopt_plan(&self, told: &wire::TellPlan) -> bool {
+        let plan = convert::plan(told.plan.unwrap_or_default());
+        match (self.task(told.session), plan) {
+            (Some(task), Ok(plan)) => self.peer.adopt_plan(&task, plan).await,
+            _ => true,
+        }
+    }
+
+    fn note_parent(&self, parent: &wire::Parent) -> Result<HostId, convert::Malformed> {
+        let malformed = |what: &str| convert::Malformed(format!("a parent with {what}"));
+        let host = convert::host_id(&parent.host_id)?;
+        let ip = parent.ip.parse().map_err(|_| malformed("no address"))?;
+        let port = |port: u32| u16::try_from(port).map_err(|_| malformed("no port"));
+        let address = ParentAddress {
+            pieces: SocketAddr::new(ip, port(parent.piece_port)?),
+            rpc: SocketAddr::new(ip, port(parent.rpc_port)?),
+            is_seed: parent.kind() == wire::HostKind::Seed,
+        };
+        let mut parents = lock(&self.links.0.parents);
+        if parents.len() >= PARENT_LIMIT && !parents.contains_key(&host) {
+            parents.pop_first();
+        }
+        parents.insert(host, address);
+        Ok(host)
+    }
+
+    /// The scheduler asks this seed peer to fetch a task.
+    fn wake(&self, wake: wire::WakeSeed) -> Result<(), convert::Malformed> {
+        let task = convert::task_id(&wake.task_id)?;
+        let meta = wake.url_meta.unwrap_or_default();
+        let request = TaskRequest::new(&wake.url, meta, wake.piece_length)
+            .map_err(|failure| convert::Malformed(failure.to_string()))?;
+        if request.id() != task {
+            return Err(convert::Malformed("a task id that is not the request's".to_owned()));
+        }
+        self.peer.take_duty(request);
+        Ok(())
+    }
+}
+
+impl Links {
+    fn owner_name(&self, task: &TaskId) -> Option<String> {
+        let is_open = |name: &&str| self.0.links.get(*name).is_some_and(|link| lock(link).stream.is_some());
+        self.0.ring.owners(task).find(is_open).map(str::to_owned)
+    }
+}
+
+/// Why a task was failed by its scheduler.
+fn task_failure(failure: &Failure, is_changed: bool) -> TaskFailure {
+    use df_api::failure::Code;
+    match failure.code {
+        _ if is_changed => TaskFailure::SourceChanged,
+        Code::NotFound if failure.http_status.is_none() => TaskFailure::NoSource,
+        _ => TaskFailure::Source,
+    }
+}
+
+fn refusal(message: &AnnounceResponse) -> Option<Failure> {
+    message.events.iter().find_map(|event| match &event.event {
+        Some(Down::Refused(refused)) if refused.session == 0 => {
+            Some(refused.failure.clone().unwrap_or_default().into())
+        }
+        _ => None,
+    })
+}
+
+/// Events gathered into messages, as many as wait.
+fn outgoing(
+    mut events: mpsc::Receiver<HostEvent>,
+    clock: RoundTrips,
+) -> impl tokio_stream::Stream<Item = AnnounceRequest> + Send {
+    async_stream::stream! {
+        let mut sequence = 0;
+        while let Some(event) = events.recv().await {
+            let mut batch = vec![event];
+            while batch.len() < BATCH_LIMIT && let Ok(event) = events.try_recv() {
+                batch.push(event);
+            }
+            sequence += 1;
+            clock.sent(sequence);
+            yield AnnounceRequest { sequence, events: batch };
+        }
+    }
+    .fuse()
+}
+
+/// Measures control round trips by the sequence numbers of messages.
+#[derive(Clone)]
+struct RoundTrips {
+    env: Env,
+    pending: Arc<Mutex<BTreeMap<u64, Instant>>>,
+}
+
+impl RoundTrips {
+    fn new(env: Env) -> Self {
+        Self { env, pending: Arc::default() }
+    }
+
+    fn sent(&self, sequence: u64) {
+        let mut pending = lock(&self.pending);
+        if pending.len() >= PENDING_LIMIT {
+            pending.pop_first();
+        }
+        pending.insert(sequence, self.env.clock.now());
+    }
+
+    fn answered(&self, sequence: u64, ago: Duration) -> Option<Duration> {
+        let mut pending = lock(&self.pending);
+        let sent = pending.remove(&sequence)?;
+        pending.retain(|older, _| *older > sequence);
+        Some((self.env.clock.now() - sent).saturating_sub(ago))
+    }
+}
+
+/// What this host has of a task, as its scheduler is told.
+fn registration(peer: &Peer, task: &TaskId, is_wanting: bool) -> Option<wire::Register> {
+    let job = peer.job(task);
+    let stored = match &job {
+        Some(job) => job.stored.clone(),
+        None => peer.store().task(task)?,
+    };
+    let mut held = stored.held();
+    let mut digests: Vec<(u32, PieceDigest)> = stored.digests();
+    if digests.len() > DIGEST_LIMIT {
+        digests.truncate(DIGEST_LIMIT);
+        held = held.iter().take_while(|piece| digests.iter().any(|(number, _)| *number == piece.get())).collect();
+    }
+    let (url, meta, piece_len, can_fetch_source) = match &job {
+        Some(job) => {
+            let request = &job.request;
+            (request.url.to_string(), Some(request.meta.clone()), request.piece_len, job.options.may_fetch_source)
+        }
+        None => (String::new(), None, 0, false),
+    };
+    Some(wire::Register {
+        session: 0,
+        task_id: task.as_bytes().to_vec(),
+        peer_id: peer.peer_id(task).as_bytes().to_vec(),
+        url,
+        url_meta: meta,
+        plan: stored.plan().map(|plan| convert::plan_message(&plan)),
+        held: held.to_bytes(),
+        digests: Some(convert::digests_message(&digests)),
+        is_wanting: is_wanting && job.is_some(),
+        can_fetch_source,
+        piece_length: piece_len,
+        is_migrating: !held.is_empty(),
+    })
+}
+
+fn report_event(session: u64, report: Report) -> Up {
+    match report {
+        Report::NearlyFinished { grant } => Up::NearlyFinished(wire::NearlyFinished { grant: grant.0 }),
+        Report::Finished { grant, elapsed } => {
+            Up::PieceFinished(wire::PieceFinished { grant: grant.0, elapsed_us: micros(elapsed) })
+        }
+        Report::Failed { grant, failure } => Up::PieceFailed(wire::PieceFailed {
+            grant: grant.0,
+            failure: convert::piece_failure_message(failure).into(),
+        }),
+        Report::Held { piece } => Up::PieceHeld(wire::PieceHeld { session, piece: piece.get() }),
+        Report::PlanLearned { plan, is_ranged, version } => {
+            Up::PlanLearned(wire::PlanLearned { session, plan: Some(convert::plan_message(&plan)), is_ranged, version })
+        }
+        Report::SourceStarted { piece } => Up::SourceStarted(wire::SourceStarted { session, piece: piece.get() }),
+        Report::SourceStored { piece, digest } => {
+            Up::SourceStored(wire::SourceStored { session, piece: piece.get(), blake3: digest.as_bytes().to_vec() })
+        }
+        Report::SourceEnded => Up::SourceEnded(wire::SourceEnded { session }),
+        Report::SourceFailed { failure } => Up::SourceFailed(wire::SourceFailed {
+            session,
+            is_final: failure.is_final,
+            is_changed: failure.is_changed,
+            failure: None,
+        }),
+        Report::Done => Up::PeerDone(wire::PeerDone { session }),
+        Report::Stopped => Up::PeerStopped(wire::PeerStopped { session }),
+    }
+}

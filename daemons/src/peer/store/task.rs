@@ -1,0 +1,420 @@
+//! One task in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use df_api::failure::{Code, Failure};
+use df_core::id::{PieceDigest, TaskId};
+use df_core::piece::{PieceNumber, PiecePlan, PieceSet};
+use tokio::sync::watch;
+
+use super::disk_failure;
+use super::index::IndexRecord;
+use super::journal::{Fact, Journal, PieceFact, PlanFact, TaskFact, VersionFact};
+use super::piece::{Incoming, PieceWriter};
+use crate::env::Env;
+use crate::env::disk::{DiskFile, OpenMode};
+use crate::peer::source::Version;
+use crate::sync::lock;
+
+/// Where a task's files are.
+pub(super) struct Paths {
+    pub(super) dir: PathBuf,
+    pub(super) data: PathBuf,
+    pub(super) journal: PathBuf,
+}
+
+/// A piece as a reader finds it.
+pub enum PieceState {
+    /// Verified and in the content file.
+    Held,
+    /// Arriving.
+    Incoming(Arc<Incoming>),
+    /// Neither.
+    Missing,
+}
+
+/// One task: its content file, what is known of it, what is arriving.
+pub struct StoredTask {
+    id: TaskId,
+    file: Arc<dyn DiskFile>,
+    journal_path: PathBuf,
+    data_path: PathBuf,
+    created_secs: u64,
+    shown_url: String,
+    books: Mutex<Books>,
+    /// Counts changes of the books, for those who wait for a piece or for progress.
+    changes: watch::Sender<u64>,
+}
+
+struct Books {
+    journal: Journal,
+    plan: Option<PiecePlan>,
+    version: Option<Version>,
+    held: PieceSet,
+    held_bytes: u64,
+    digests: BTreeMap<u32, PieceDigest>,
+    incoming: BTreeMap<PieceNumber, Arc<Incoming>>,
+    /// When the content file was last written to, once it is complete: whoever writes to it after
+    /// that (by a hard link, say) is not us.
+    sealed_ns: Option<u64>,
+    is_gone: bool,
+}
+
+impl Books {
+    fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            plan: None,
+            version: None,
+            held: PieceSet::new(),
+            held_bytes: 0,
+            digests: BTreeMap::new(),
+            incoming: BTreeMap::new(),
+            sealed_ns: None,
+            is_gone: false,
+        }
+    }
+
+    fn apply(&mut self, fact: Fact) {
+        match fact {
+            Fact::Plan(PlanFact { piece_len, content_len }) => {
+                let plan = match content_len {
+                    Some(len) => PiecePlan::with_piece_len(len, piece_len),
+                    None => PiecePlan::open(piece_len),
+                };
+                self.plan = plan.ok();
+            }
+            Fact::Piece(PieceFact { number, digest }) => {
+                let piece = self.plan.and_then(|plan| plan.number(number));
+                if let (Some(piece), Ok(digest)) = (piece, PieceDigest::try_from(&digest[..])) {
+                    self.held.insert(piece);
+                    self.digests.insert(number, digest);
+                }
+            }
+            Fact::Lost(number) => {
+                if let Some(piece) = self.plan.and_then(|plan| plan.number(number)) {
+                    self.held.remove(piece);
+                    self.digests.remove(&number);
+                }
+            }
+            Fact::Version(VersionFact { content_len, etag, last_modified }) => {
+                self.version = Some(Version { content_len, etag, last_modified });
+            }
+            Fact::Task(_) | Fact::Boot(_) | Fact::Durable(_) => {}
+        }
+    }
+
+    fn seal(&mut self, data: &dyn DiskFile) {
+        if self.plan.is_some_and(|plan| self.held.is_complete(&plan)) {
+            self.sealed_ns = data.modified_ns().ok();
+        }
+    }
+
+    fn count_bytes(&mut self) {
+        self.held_bytes = self.plan.map_or(0, |plan| self.held.iter().map(|piece| plan.range(piece).len).sum());
+    }
+}
+
+impl StoredTask {
+    pub(super) fn create(
+        env: &Env,
+        id: TaskId,
+        paths: &Paths,
+        boot: [u8; 16],
+        shown_url: &str,
+    ) -> Result<Self, Failure> {
+        let failure = |path: &PathBuf, e: &io::Error| disk_failure("create", path, e);
+        env.disk.create_dir_all(&paths.dir).map_err(|e| failure(&paths.dir, &e))?;
+        let data = env.disk.open(&paths.data, OpenMode::Any).map_err(|e| failure(&paths.data, &e))?;
+        let file = env.disk.open(&paths.journal, OpenMode::Any).map_err(|e| failure(&paths.journal, &e))?;
+        let created_secs = env.clock.wall().as_secs();
+        let mut journal = Journal::new(file.clone());
+        let head = TaskFact { id: id.as_bytes().to_vec(), shown_url: shown_url.to_owned(), created_secs };
+        file.set_len(0)
+            .and_then(|()| data.set_len(0))
+            .and_then(|()| journal.append(Fact::Task(head)))
+            .and_then(|()| journal.append(Fact::Boot(boot.to_vec())))
+            .map_err(|e| failure(&paths.journal, &e))?;
+        Ok(Self::new(id, data, paths, created_secs, shown_url.to_owned(), Books::new(journal)))
+    }
+
+    fn new(
+        id: TaskId,
+        file: Arc<dyn DiskFile>,
+        paths: &Paths,
+        created_secs: u64,
+        shown_url: String,
+        books: Books,
+    ) -> Self {
+        Self {
+            id,
+            file,
+            journal_path: paths.journal.clone(),
+            data_path: paths.data.clone(),
+            created_secs,
+            shown_url,
+            books: Mutex::new(books),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// Reads a task back from its journal. Pieces that were not made durable before the machine last
+    /// booted may have been lost with its memory: they are verified.
+    pub(super) fn load(env: &Env, paths: &Paths, boot: [u8; 16]) -> Result<Self, Failure> {
+        let failure = |path: &PathBuf, e: &io::Error| disk_failure("read", path, e);
+        let data = env.disk.open(&paths.data, OpenMode::Existing).map_err(|e| failure(&paths.data, &e))?;
+        let file = env.disk.open(&paths.journal, OpenMode::Existing).map_err(|e| failure(&paths.journal, &e))?;
+        let (journal, facts) = Journal::read(file).map_err(|e| failure(&paths.journal, &e))?;
+        let mut facts = facts.into_iter();
+        let Some(Fact::Task(head)) = facts.next() else {
+            return Err(Failure::new(Code::LocalIo, format!("{} does not begin with a task", paths.journal.display())));
+        };
+        let id = TaskId::try_from(&head.id[..]).map_err(|e| Failure::new(Code::LocalIo, e.to_string()))?;
+        let mut books = Books::new(journal);
+        let (mut is_this_boot, mut doubtful) = (false, BTreeSet::new());
+        for fact in facts {
+            match &fact {
+                Fact::Boot(written_during) => is_this_boot = written_during[..] == boot,
+                Fact::Durable(ns) if data.modified_ns().ok() == Some(*ns) => doubtful.clear(),
+                // Written to since, by somebody else or by a download that went on.
+                Fact::Durable(_) => {}
+                Fact::Piece(piece) if !is_this_boot => drop(doubtful.insert(piece.number)),
+                _ => {}
+            }
+            books.apply(fact);
+        }
+        verify(&mut books, &*data, &doubtful);
+        if !is_this_boot {
+            let _ = books.journal.append(Fact::Boot(boot.to_vec()));
+        }
+        books.count_bytes();
+        books.seal(&*data);
+        Ok(Self::new(id, data, paths, head.created_secs, head.shown_url, books))
+    }
+
+    /// The task's id.
+    pub const fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The content file.
+    pub fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
+    /// Where the content file is.
+    pub fn data_path(&self) -> &Path {
+        &self.data_path
+    }
+
+    /// How the content is cut, once known.
+    pub fn plan(&self) -> Option<PiecePlan> {
+        lock(&self.books).plan
+    }
+
+    /// The version of the source the pieces are of, once known.
+    pub fn version(&self) -> Option<Version> {
+        lock(&self.books).version.clone()
+    }
+
+    /// Verified pieces.
+    pub fn held(&self) -> PieceSet {
+        lock(&self.books).held.clone()
+    }
+
+    /// Verified bytes: all of them, and those from the start without a hole.
+    pub fn held_bytes(&self) -> (u64, u64) {
+        let books = lock(&self.books);
+        let contiguous = books.plan.map_or(0, |plan| {
+            let first_hole = u64::from(books.held.contiguous()) * plan.piece_len();
+            plan.content_len().map_or(first_hole, |len| first_hole.min(len))
+        });
+        (books.held_bytes, contiguous)
+    }
+
+    /// Digests of the verified pieces.
+    pub fn digests(&self) -> Vec<(u32, PieceDigest)> {
+        lock(&self.books).digests.iter().map(|(number, digest)| (*number, *digest)).collect()
+    }
+
+    /// Whether every piece is there.
+    pub fn is_complete(&self) -> bool {
+        let books = lock(&self.books);
+        books.plan.is_some_and(|plan| books.held.is_complete(&plan))
+    }
+
+    /// False if somebody wrote to the complete content file: it is not what it was.
+    pub fn is_intact(&self) -> bool {
+        let sealed = lock(&self.books).sealed_ns;
+        sealed.is_none_or(|sealed| self.file.modified_ns().is_ok_and(|now| now == sealed))
+    }
+
+    /// Follows the changes of this task.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Fixes how the content is cut (again, when an open plan has closed) and takes its room on the
+    /// disk. Blocks.
+    ///
+    /// # Errors
+    /// [`Code::NoSpace`]; [`Code::Protocol`] if it contradicts what is stored.
+    pub fn set_plan(&self, plan: PiecePlan) -> Result<(), Failure> {
+        let known = self.plan();
+        if known == Some(plan) {
+            return Ok(());
+        }
+        if known.is_some_and(|known| known.content_len().is_some() || known.piece_len() != plan.piece_len()) {
+            return Err(Failure::new(Code::Protocol, "the content changed under the download"));
+        }
+        if let Some(len) = plan.content_len() {
+            self.file.set_len(len).and_then(|()| self.file.reserve(0, len)).map_err(|e| self.data_failure(&e))?;
+        }
+        let fact = PlanFact { piece_len: plan.piece_len(), content_len: plan.content_len() };
+        {
+            let mut books = lock(&self.books);
+            books.journal.append(Fact::Plan(fact)).map_err(|e| disk_failure("write", &self.journal_path, &e))?;
+            books.plan = Some(plan);
+            books.count_bytes();
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// Remembers the version of the source.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn set_version(&self, version: &Version) -> Result<(), Failure> {
+        let mut books = lock(&self.books);
+        if books.version.as_ref() == Some(version) {
+            return Ok(());
+        }
+        let Version { content_len, etag, last_modified } = version.clone();
+        let fact = VersionFact { content_len, etag, last_modified };
+        books.journal.append(Fact::Version(fact)).map_err(|e| disk_failure("write", &self.journal_path, &e))?;
+        books.version = Some(version.clone());
+        Ok(())
+    }
+
+    /// How a piece is to be had.
+    pub fn piece(&self, piece: PieceNumber) -> PieceState {
+        let books = lock(&self.books);
+        match books.incoming.get(&piece) {
+            _ if books.is_gone => PieceState::Missing,
+            _ if books.held.contains(piece) => PieceState::Held,
+            Some(incoming) => PieceState::Incoming(incoming.clone()),
+            None => PieceState::Missing,
+        }
+    }
+
+    /// The right to write a piece; `None` if it is there or somebody else writes it.
+    pub fn begin(self: &Arc<Self>, piece: PieceNumber) -> Option<PieceWriter> {
+        let incoming = {
+            let mut books = lock(&self.books);
+            let range = books.plan?.range(piece);
+            if books.is_gone || books.held.contains(piece) || books.incoming.contains_key(&piece) {
+                return None;
+            }
+            let incoming = Arc::new(Incoming::new(range));
+            books.incoming.insert(piece, incoming.clone());
+            incoming
+        };
+        self.changed();
+        Some(PieceWriter::new(self.clone(), piece, incoming))
+    }
+
+    /// Makes a piece that has arrived and was verified part of the content.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the piece has failed then.
+    pub fn keep(&self, piece: PieceNumber, digest: PieceDigest) -> Result<(), Failure> {
+        let kept = {
+            let mut books = lock(&self.books);
+            let Some(incoming) = books.incoming.remove(&piece) else { return Ok(()) };
+            let written = books.journal.append(Fact::Piece(PieceFact::new(piece.get(), digest)));
+            if written.is_ok() {
+                books.held.insert(piece);
+                books.digests.insert(piece.get(), digest);
+                books.held_bytes += books.plan.map_or(0, |plan| plan.range(piece).len);
+                books.seal(&*self.file);
+                incoming.kept();
+            } else {
+                incoming.failed();
+            }
+            written
+        };
+        self.changed();
+        kept.map_err(|e| disk_failure("write", &self.journal_path, &e))
+    }
+
+    /// A piece that was arriving is of no use.
+    pub fn drop_piece(&self, piece: PieceNumber) {
+        let incoming = lock(&self.books).incoming.remove(&piece);
+        if let Some(incoming) = incoming {
+            incoming.failed();
+            self.changed();
+        }
+    }
+
+    /// The task is being removed: nothing of it is served or written any more.
+    pub(super) fn abandon(&self) {
+        let incoming = {
+            let mut books = lock(&self.books);
+            books.is_gone = true;
+            std::mem::take(&mut books.incoming)
+        };
+        incoming.values().for_each(|incoming| incoming.failed());
+        self.changed();
+    }
+
+    /// Makes content, then journal durable. Blocks for long.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        self.file.sync().map_err(|e| self.data_failure(&e))?;
+        let mut books = lock(&self.books);
+        let durable = self.file.modified_ns().and_then(|ns| books.journal.append(Fact::Durable(ns)));
+        durable.and_then(|()| books.journal.sync()).map_err(|e| disk_failure("sync", &self.journal_path, &e))
+    }
+
+    pub(super) fn index_record(&self, now: Duration) -> IndexRecord {
+        let books = lock(&self.books);
+        IndexRecord {
+            shown_url: self.shown_url.clone(),
+            content_len: books.plan.and_then(|plan| plan.content_len()),
+            piece_len: books.plan.map_or(0, |plan| plan.piece_len()),
+            stored_bytes: books.held_bytes,
+            is_complete: books.plan.is_some_and(|plan| books.held.is_complete(&plan)),
+            created_secs: self.created_secs,
+            used_secs: now.as_secs(),
+        }
+    }
+
+    fn data_failure(&self, error: &io::Error) -> Failure {
+        disk_failure("write", &self.data_path, error)
+    }
+}
+
+/// Reads pieces back and forgets those whose bytes are not what they were.
+fn verify(books: &mut Books, data: &dyn DiskFile, doubtful: &BTreeSet<u32>) {
+    let Some(plan) = books.plan else { return };
+    let mut buffer = Vec::new();
+    for number in doubtful {
+        let (Some(piece), Some(digest)) = (plan.number(*number), books.digests.get(number)) else { continue };
+        let range = plan.range(piece);
+        buffer.resize(usize::try_from(range.len).unwrap_or(0), 0);
+        let is_whole = data.read_exact_at(&mut buffer, range.start).is_ok()
+            && blake3::hash(&buffer).as_bytes() == digest.as_bytes();
+        if !is_whole {
+            let _ = books.journal.append(Fact::Lost(*number));
+            books.apply(Fact::Lost(*number));
+        }
+    }
+}

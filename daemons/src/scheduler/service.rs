@@ -1,0 +1,108 @@
+//! `scheduler.Scheduler` as gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use df_api::failure::{Code, Failure};
+use df_api::scheduler::host_event::Event as Up;
+use df_api::scheduler::scheduler_server::Scheduler;
+use df_api::scheduler::{
+    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, Host, PeerPacket, PeerResult, PeerTarget, PeerTaskRequest,
+    PieceResult, RegisterResult, StatTaskRequest, Task,
+};
+use futures_util::stream::BoxStream;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::stream::{Desk, Session, outbox};
+use crate::env::net::Remote;
+
+/// How long a new stream may take to introduce its host.
+const HELLO_TERM: Duration = Duration::from_secs(5);
+
+/// The service.
+pub(super) struct Service {
+    desk: Arc<Desk>,
+}
+
+impl Service {
+    pub(super) const fn new(desk: Arc<Desk>) -> Self {
+        Self { desk }
+    }
+}
+
+/// The introduction of a host: the first event of its stream, with what came in the same message.
+async fn introduction(requests: &mut Streaming<AnnounceRequest>) -> Result<(Host, AnnounceRequest), Status> {
+    let missing = || Failure::new(Code::Usage, "a stream begins with who its host is");
+    let first = tokio::time::timeout(HELLO_TERM, requests.next()).await.map_err(|_| missing())?;
+    let mut message = first.ok_or_else(missing)??;
+    let mut events = std::mem::take(&mut message.events).into_iter();
+    let Some(Up::Host(host)) = events.next().and_then(|event| event.event) else { return Err(missing().into()) };
+    message.events = events.collect();
+    Ok((host, message))
+}
+
+/// Reads a stream to its end; the session ends with it.
+async fn listen(session: Session, mut requests: Streaming<AnnounceRequest>, rest: AnnounceRequest) {
+    let mut next = Some(Ok(rest));
+    while let Some(Ok(message)) = next {
+        if let Err(malformed) = session.hear(message).await {
+            tracing::warn!(%malformed, "a host's stream is cut");
+            return;
+        }
+        next = requests.next().await;
+    }
+}
+
+fn not_yet<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("this scheduler serves its own daemons' streams; v1 calls are not served yet"))
+}
+
+#[tonic::async_trait]
+impl Scheduler for Service {
+    type ReportPieceResultStream = BoxStream<'static, Result<PeerPacket, Status>>;
+    type AnnounceStream = BoxStream<'static, Result<AnnounceResponse, Status>>;
+
+    async fn announce(
+        &self,
+        request: Request<Streaming<AnnounceRequest>>,
+    ) -> Result<Response<Self::AnnounceStream>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        let mut requests = request.into_inner();
+        let (host, rest) = introduction(&mut requests).await?;
+        let (sender, receiver) = outbox();
+        // The empty message says that the host is accepted.
+        let _ = sender.try_send(AnnounceResponse::default());
+        let session = self.desk.open(host, remote, sender).await?;
+        tokio::spawn(listen(session, requests, rest));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
+    }
+
+    async fn register_peer_task(&self, _: Request<PeerTaskRequest>) -> Result<Response<RegisterResult>, Status> {
+        not_yet()
+    }
+
+    async fn report_piece_result(
+        &self,
+        _: Request<Streaming<PieceResult>>,
+    ) -> Result<Response<Self::ReportPieceResultStream>, Status> {
+        not_yet()
+    }
+
+    async fn report_peer_result(&self, _: Request<PeerResult>) -> Result<Response<()>, Status> {
+        not_yet()
+    }
+
+    async fn leave_task(&self, _: Request<PeerTarget>) -> Result<Response<()>, Status> {
+        not_yet()
+    }
+
+    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {
+        not_yet()
+    }
+
+    async fn announce_task(&self, _: Request<AnnounceTaskRequest>) -> Result<Response<()>, Status> {
+        not_yet()
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the daemons' parts over real sockets and files, in one binary.
+
+mod client;
+mod cluster;
+mod origin;
+mod source;
+mod swarm;
