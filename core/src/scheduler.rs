@@ -182,6 +182,11 @@ impl Scheduler {
         })
     }
 
+    /// Whether a peer has a piece, as far as is known here.
+    pub fn holds(&self, key: PeerKey, piece: crate::piece::PieceNumber) -> bool {
+        self.peers.get(key).is_some_and(|peer| self.swarms[peer.swarm].has(peer.row, piece))
+    }
+
     /// What a connected host said of itself.
     pub fn host(&self, key: HostKey) -> Option<&HostInfo> {
         self.hosts.get(key).map(|host| &host.info)
