@@ -3,18 +3,20 @@
 //! Control messages take [`Town::latency`], a piece takes [`Town::piece_time`] on each hop, the
 //! store is instant. The invariants of every machine are checked after each of its steps.
 
+mod control;
+mod peers;
+
 use std::collections::{BTreeMap, BinaryHeap};
 
-use df_core::downloader::{self, Downloader, FetchId, GrantId, LinkState, Opening, Report};
-use df_core::id::{HostId, PeerId, PieceDigest, TaskId};
+use df_core::downloader::{self, Downloader, FetchId, LinkState, Opening, Report};
+use df_core::id::{HostId, PieceDigest, TaskId};
 use df_core::machine::Machine;
 use df_core::piece::{Order, PieceNumber, PiecePlan, PieceSet};
 use df_core::scheduler::{
-    self, GrantKey, HostInfo, HostKey, HostKind, Mode, PeerKey, PieceFailure, Registration, RequestId, Scheduler,
-    SchedulerConfig, SourceFailure, Zone,
+    self, HostInfo, HostKey, HostKind, PeerKey, PieceFailure, RequestId, Scheduler, SchedulerConfig, SourceFailure,
+    Zone,
 };
 use df_core::time::{Duration, Instant};
-use slotmap::{Key, KeyData};
 
 /// What a driver waits for the next byte.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
@@ -364,266 +366,6 @@ impl Town {
         }
         self.story.push_back(format!("{:?} {line}", self.now));
     }
-
-    fn tell(&mut self, who: usize, input: downloader::Input) {
-        if self.citizens[who].is_up {
-            self.note(format!("{who} is told {input:?}"));
-            self.citizens[who].downloader.handle_input(self.now, input);
-            self.drain(who);
-        }
-    }
-
-    fn drain(&mut self, who: usize) {
-        self.citizens[who].downloader.check_invariants();
-        while let Some(output) = self.citizens[who].downloader.poll_output() {
-            self.act(who, output);
-        }
-    }
-
-    fn act(&mut self, who: usize, output: downloader::Output) {
-        use downloader::Output;
-        self.note(format!("{who} wants {output:?}"));
-        match output {
-            Output::Register { .. } => self.after(self.latency, Event::Up(who, ToScheduler::Register)),
-            Output::Report { report, .. } => self.after(self.latency, Event::Up(who, ToScheduler::Report(report))),
-            Output::FetchPiece { fetch, piece, parent, .. } => self.fetch(who, fetch, piece, parent),
-            Output::AbortFetch { fetch } => drop(self.citizens[who].fetches.remove(&fetch)),
-            Output::KeepPiece { piece, digest, .. } => {
-                assert_eq!(digest, true_digest(piece), "only true bytes are kept");
-                self.citizens[who].held.insert(piece);
-                self.citizens[who].digests.insert(piece.get(), digest);
-                let kept = downloader::Input::PieceKept { task: self.task, piece, result: Ok(()) };
-                self.after(Duration::ZERO, Event::Local(who, kept));
-            }
-            Output::DropPiece { .. } => {}
-            Output::FetchSource { fetch, from, to, .. } => {
-                self.citizens[who].source = Some(SourceRun { fetch, next: from, to });
-                self.after(self.latency, Event::SourceAnswer(who, fetch));
-            }
-            Output::TrimSource { to, .. } => {
-                if let Some(run) = &mut self.citizens[who].source {
-                    run.to = Some(to);
-                }
-            }
-            Output::AbortSource { .. } => self.citizens[who].source = None,
-            Output::AskParent { parent, .. } => {
-                let Some(at) = self.citizens.iter().position(|citizen| citizen.id == parent) else { return };
-                if self.citizens[at].is_up {
-                    let held = self.citizens[at].held.clone();
-                    let told = downloader::Input::ParentTold { task: self.task, parent, held };
-                    self.after(self.latency, Event::Local(who, told));
-                }
-            }
-            Output::Complete { .. } => {
-                self.citizens[who].outcome = Some(Ok(()));
-                self.citizens[who].finished_at = Some(self.now);
-            }
-            Output::Fail { why, .. } => self.citizens[who].outcome = Some(Err(why)),
-        }
-    }
-
-    fn fetch(&mut self, who: usize, fetch: FetchId, piece: PieceNumber, parent: HostId) {
-        let parent = self.citizens.iter().position(|citizen| citizen.id == parent).unwrap();
-        assert_ne!(parent, who, "nobody is its own parent");
-        self.transfers.push((who, parent, piece.get()));
-        if !self.citizens[parent].is_up {
-            let result = Err(PieceFailure::Disconnected);
-            let ended = downloader::Input::FetchEnded { fetch, result, elapsed: self.latency };
-            return self.after(self.latency, Event::Local(who, ended));
-        }
-        self.citizens[who].fetches.insert(fetch, (piece, parent));
-        if self.citizens[parent].manner == Manner::Hung {
-            self.after(STALL_LIMIT, Event::Stall(who, fetch));
-        } else {
-            self.after(self.piece_time.saturating_sub(self.latency * 2), Event::Nearly(who, fetch));
-            self.after(self.piece_time, Event::Arrival(who, fetch));
-        }
-    }
-
-    fn arrive(&mut self, who: usize, fetch: FetchId) {
-        let Some((piece, parent)) = self.citizens[who].fetches.get(&fetch).copied() else { return };
-        let result = match self.citizens[parent].manner {
-            _ if self.citizens[who].manner == Manner::Slanderer => Err(PieceFailure::Corrupt),
-            Manner::Corrupt => Ok(PieceDigest::from_bytes([0xbb; 32])),
-            _ if self.citizens[parent].held.contains(piece) => Ok(true_digest(piece)),
-            // The parent is still receiving it and passes it on as it arrives.
-            _ if self.is_coming(parent, piece) => return self.after(self.latency, Event::Arrival(who, fetch)),
-            _ => Err(PieceFailure::Aborted),
-        };
-        self.citizens[who].fetches.remove(&fetch);
-        self.tell(who, downloader::Input::FetchEnded { fetch, result, elapsed: self.piece_time });
-    }
-
-    fn is_coming(&self, who: usize, piece: PieceNumber) -> bool {
-        let citizen = &self.citizens[who];
-        citizen.fetches.values().any(|(coming, _)| *coming == piece)
-            || citizen.source.as_ref().is_some_and(|run| run.next <= piece.get())
-    }
-
-    fn source_answer(&mut self, who: usize, fetch: FetchId) {
-        if self.citizens[who].source.as_ref().is_none_or(|run| run.fetch != fetch) {
-            return;
-        }
-        if let SourceManner::Fails(failure) = self.source {
-            self.citizens[who].source = None;
-            return self.tell(who, downloader::Input::SourceEnded { fetch, result: Err(failure) });
-        }
-        let is_streaming = self.source == SourceManner::Streams;
-        let plan = if is_streaming { PiecePlan::open(self.plan.piece_len()).unwrap() } else { self.plan };
-        self.citizens[who].plan = Some(plan);
-        let opened = downloader::Input::SourceOpened { fetch, plan, is_ranged: !is_streaming, version: 1 };
-        self.tell(who, opened);
-        self.source_next(who, fetch);
-    }
-
-    /// Begins the next piece of the run that the store lacks, or ends it.
-    fn source_next(&mut self, who: usize, fetch: FetchId) {
-        let plan = self.plan;
-        let Some(run) = self.citizens[who].source.as_ref() else { return };
-        let end = run.to.unwrap_or(u32::MAX).min(plan.count().unwrap());
-        let citizen = &self.citizens[who];
-        let is_here = |piece| citizen.held.contains(piece) || citizen.fetches.values().any(|f| f.0 == piece);
-        let piece = (run.next..end).find_map(|n| plan.number(n).filter(|piece| !is_here(*piece)));
-        match piece {
-            Some(piece) => {
-                self.citizens[who].source.as_mut().unwrap().next = piece.get();
-                self.tell(who, downloader::Input::SourceStarted { fetch, piece });
-                self.after(self.piece_time, Event::SourceStep(who, fetch));
-            }
-            None => {
-                self.citizens[who].source = None;
-                if self.source == SourceManner::Streams {
-                    let opened = downloader::Input::SourceOpened { fetch, plan, is_ranged: false, version: 1 };
-                    self.tell(who, opened);
-                }
-                self.tell(who, downloader::Input::SourceEnded { fetch, result: Ok(()) });
-            }
-        }
-    }
-
-    fn source_step(&mut self, who: usize, fetch: FetchId) {
-        let Some(run) = self.citizens[who].source.as_mut().filter(|run| run.fetch == fetch) else { return };
-        if let SourceManner::Fails(failure) = self.source {
-            self.citizens[who].source = None;
-            return self.tell(who, downloader::Input::SourceEnded { fetch, result: Err(failure) });
-        }
-        let piece = self.plan.number(run.next).unwrap();
-        run.next += 1;
-        *self.source_sent.entry(piece.get()).or_default() += 1;
-        self.tell(who, downloader::Input::SourceArrived { fetch, piece, digest: true_digest(piece) });
-        self.source_next(who, fetch);
-    }
-
-    fn input(&mut self, input: scheduler::Input) {
-        self.note(format!("scheduler is told {input:?}"));
-        if let Some(scheduler) = &mut self.scheduler {
-            scheduler.handle_input(self.now, input);
-        }
-    }
-
-    fn hear(&mut self, who: usize, message: ToScheduler) {
-        match message {
-            ToScheduler::Register => self.register(who, true),
-            ToScheduler::Input(input) => self.input(input),
-            ToScheduler::Report(report) => {
-                if let Some(input) = self.citizens[who].peer_key.and_then(|peer| translate(peer, report)) {
-                    self.input(input);
-                }
-            }
-        }
-        self.drain_scheduler();
-    }
-
-    fn register(&mut self, who: usize, is_wanting: bool) {
-        let citizen = &self.citizens[who];
-        let Some(host) = citizen.host_key else { return };
-        let request = RequestId(self.sequence);
-        self.sequence += 1;
-        self.requests.insert(request, who);
-        let registration = Registration {
-            request,
-            host,
-            peer: PeerId::from_bytes([who as u8; 16]),
-            task: self.task,
-            plan: citizen.plan,
-            held: citizen.held.clone(),
-            digests: citizen.digests.iter().map(|(piece, digest)| (*piece, *digest)).collect(),
-            is_wanting,
-            has_source: true,
-            can_fetch_source: citizen.may_fetch_source,
-            order: Order::RarestFirst,
-            mode: Mode::Granted,
-        };
-        self.input(scheduler::Input::PeerRegistered(Box::new(registration)));
-        self.drain_scheduler();
-    }
-
-    fn drain_scheduler(&mut self) {
-        let Some(scheduler) = &mut self.scheduler else { return };
-        scheduler.check_invariants();
-        while let Some(output) = self.scheduler.as_mut().and_then(|scheduler| scheduler.poll_output()) {
-            self.carry_out(output);
-        }
-    }
-
-    fn carry_out(&mut self, output: scheduler::Output) {
-        use scheduler::Output;
-        self.note(format!("scheduler wants {output:?}"));
-        let task = self.task;
-        match output {
-            Output::HostAccepted { request, host } => {
-                let who = self.requests.remove(&request).unwrap();
-                self.citizens[who].host_key = Some(host);
-            }
-            Output::Registered { request, peer } => {
-                let who = self.requests.remove(&request).unwrap();
-                self.citizens[who].peer_key = Some(peer);
-            }
-            Output::Refuse { why, .. } => panic!("refused: {why:?}"),
-            Output::TellPlan { peer, plan } => self.send(peer, downloader::Input::PlanTold { task, plan }),
-            Output::TellDigests { peer, from, to } => {
-                let digests = self.scheduler.as_ref().unwrap().digests(peer)[from as usize..to as usize].to_vec();
-                self.send(peer, downloader::Input::DigestsTold { task, digests });
-            }
-            Output::Grant { peer, grant, piece, parent } => {
-                let parent = self.scheduler.as_ref().unwrap().peer(parent).unwrap().host_id;
-                let grant = GrantId(grant.data().as_ffi());
-                self.send(peer, downloader::Input::Granted { task, grant, piece: piece.get(), parent });
-            }
-            Output::Revoke { peer, grant } => {
-                let grant = GrantId(grant.data().as_ffi());
-                self.send(peer, downloader::Input::Revoked { grant });
-            }
-            Output::FetchSource { peer, from, to } => {
-                self.send(peer, downloader::Input::SourceGranted { task, from, to });
-            }
-            Output::TrimSource { peer, to } => self.send(peer, downloader::Input::SourceTrimmed { task, to }),
-            Output::WakeSeed { host, .. } => {
-                let who = self.citizens.iter().position(|citizen| citizen.host_key == Some(host));
-                who.into_iter().for_each(|who| self.open(who));
-            }
-            Output::FailTask { peer, why } => self.send(peer, downloader::Input::TaskRefused { task, why }),
-            Output::ListHost { host, .. } => {
-                let id = self.scheduler.as_ref().unwrap().host(host).unwrap().id;
-                self.listed.push(id);
-            }
-            Output::OfferParents { .. } => {}
-            Output::Forget { peer } => {
-                let who = self.citizens.iter().position(|citizen| citizen.peer_key == Some(peer)).unwrap();
-                self.citizens[who].held.clear();
-                self.citizens[who].digests.clear();
-                self.citizens[who].plan = None;
-            }
-        }
-    }
-
-    fn send(&mut self, peer: PeerKey, input: downloader::Input) {
-        let who = self.citizens.iter().position(|citizen| citizen.peer_key == Some(peer));
-        if let Some(who) = who {
-            self.after(self.latency, Event::Down(who, input));
-        }
-        // A peer the scheduler itself has just taken out hears nothing.
-    }
 }
 
 impl Citizen {
@@ -654,22 +396,4 @@ pub(crate) fn true_digest(piece: PieceNumber) -> PieceDigest {
     let mut bytes = [0x11; 32];
     bytes[..4].copy_from_slice(&piece.get().to_be_bytes());
     PieceDigest::from_bytes(bytes)
-}
-
-fn translate(peer: PeerKey, report: Report) -> Option<scheduler::Input> {
-    use scheduler::Input;
-    let key = |grant: GrantId| GrantKey::from(KeyData::from_ffi(grant.0));
-    Some(match report {
-        Report::NearlyFinished { grant } => Input::NearlyFinished { grant: key(grant) },
-        Report::Finished { grant, elapsed } => Input::PieceFinished { grant: key(grant), elapsed },
-        Report::Failed { grant, failure } => Input::PieceFailed { grant: key(grant), failure },
-        Report::Held { piece } => Input::PieceHeld { peer, piece: piece.get() },
-        Report::PlanLearned { plan, is_ranged, version } => Input::PlanLearned { peer, plan, is_ranged, version },
-        Report::SourceStarted { piece } => Input::SourceStarted { peer, piece: piece.get() },
-        Report::SourceStored { piece, digest } => Input::SourceStored { peer, piece: piece.get(), digest },
-        Report::SourceEnded => Input::SourceEnded { peer },
-        Report::SourceFailed { failure } => Input::SourceFailed { peer, failure },
-        Report::Done => Input::PeerDone { peer },
-        Report::Stopped => Input::PeerStopped { peer },
-    })
 }

@@ -385,6 +385,7 @@ async fn send(state: &Mutex<State>, wire: &mut impl Wire, answer: &Answer) -> st
     let sent = answer.body.slice(..answer.stop.min(answer.body.len()));
     for (number, part) in sent.chunks(step).enumerate() {
         if number > 0 && !pause.is_zero() {
+            // tidy: allow(sleep-in-test) a slow source is what this server plays
             tokio::time::sleep(pause).await;
         }
         if answer.is_chunked {
