@@ -1,8 +1,8 @@
 //! The simulator's command line: `cargo xtask sim` runs it.
 
 use clap::Parser;
-use df_sim::des::lean::Lean;
-use df_sim::plan::Plan;
+use df_sim::des;
+use df_sim::plan::{Driver, Plan, Policy};
 
 #[derive(Parser)]
 struct Flags {
@@ -18,6 +18,20 @@ struct Flags {
     down: f64,
     #[arg(long, default_value_t = 1)]
     zones: u32,
+    #[arg(long, default_value = "lean")]
+    driver: Driver,
+    #[arg(long, default_value = "granted")]
+    policy: Policy,
+    #[arg(long)]
+    adapts: bool,
+    #[arg(long, default_value_t = 1)]
+    tasks: u32,
+    #[arg(long, default_value_t = 0)]
+    broken: u32,
+    #[arg(long, default_value_t = 0)]
+    slander: u32,
+    #[arg(long)]
+    mixed: bool,
     #[arg(long)]
     in_order: bool,
     #[arg(long, default_value_t = 0)]
@@ -39,6 +53,15 @@ fn main() {
     plan.flaws.leaving_percent = flags.churn;
     plan.flaws.lying_percent = flags.lying;
     plan.flaws.stalling_percent = flags.stalling;
-    let out = Lean::new(plan).run(|_, _| {});
+    plan.driver = flags.driver;
+    plan.policy = flags.policy;
+    plan.tasks = flags.tasks;
+    plan.flaws.broken_percent = flags.broken;
+    plan.flaws.slandering_percent = flags.slander;
+    plan.links.is_mixed = flags.mixed;
+    if flags.adapts || flags.driver == Driver::Full {
+        plan.config.adapts_slots = true;
+    }
+    let out = des::run(plan, |_, _| {});
     println!("{}", serde_json::to_string_pretty(&out).unwrap());
 }

@@ -1,5 +1,6 @@
 //! What a run is: sizes, links, faults and policy, all drawn from or fixed by one seed.
 
+use df_core::rng::Rng;
 use df_core::scheduler::SchedulerConfig;
 use df_core::time::Duration;
 
@@ -33,7 +34,7 @@ pub enum Arrivals {
     Herd,
     /// Evenly over this many piece times.
     Staggered(f64),
-    /// This share of them, in per cent, only when the others are done.
+    /// This share of them, in per cent, only after half of the time the others need at least.
     Late(u32),
 }
 
@@ -96,7 +97,7 @@ pub struct Plan {
     pub flaws: Flaws,
     /// After how many piece times all seeds die, if they do.
     pub seeds_die_after: Option<f64>,
-    /// After how many piece times the source answers no more, if it does.
+    /// Whose decisions.
     pub policy: Policy,
     /// Who drives.
     pub driver: Driver,
@@ -147,6 +148,28 @@ impl Plan {
         Duration::from_micros((pieces * self.piece_us as f64) as u64)
     }
 
+    /// The rates up and down of a host, in pieces a piece time.
+    pub fn rates_of(&self, is_seed: bool, rng: &mut Rng) -> (f64, f64) {
+        let links = &self.links;
+        if is_seed {
+            return (links.seed_up, links.seed_down);
+        }
+        let speed = match links.is_mixed.then(|| rng.below(10)) {
+            Some(0 | 1) => 0.25,
+            Some(2) => 4.0,
+            _ => 1.0,
+        };
+        (links.up * speed, links.down * speed)
+    }
+
+    /// How many peers come only when the others are half done.
+    pub const fn late_peers(&self) -> u32 {
+        match self.arrivals {
+            Arrivals::Late(percent) => self.peers * percent / 100,
+            Arrivals::Herd | Arrivals::Staggered(_) => 0,
+        }
+    }
+
     /// What no policy can beat, in piece times: with equal uplinks `k + floor(log2 N)` (Mundinger,
     /// Weber and Weiss), otherwise the fluid bound; both without relaying a piece that is still
     /// arriving. Late and staggered peers add the time they take to come.
@@ -163,7 +186,7 @@ impl Plan {
             + match self.arrivals {
                 Arrivals::Herd => 0.0,
                 Arrivals::Staggered(over) => over,
-                Arrivals::Late(_) => download,
+                Arrivals::Late(_) => download / 2.0,
             }
     }
 }

@@ -4,10 +4,9 @@
 //! transfer follows the one before it on the sender's uplink and on the receiver's lane (as pieces do
 //! that are granted one at a time), so its end is known when it is granted, and it costs two events.
 
-mod book;
+mod host;
 mod source;
 
-use df_core::id::{HostId, PeerId, PieceDigest, TaskId};
 use df_core::machine::Machine;
 use df_core::piece::{Order, PieceNumber, PiecePlan, PieceSet};
 use df_core::rng::Rng;
@@ -18,12 +17,13 @@ use df_core::scheduler::{
 use df_core::time::{Duration, Instant};
 use slotmap::{Key, KeyData};
 
-use self::book::{Book, Host, NOBODY, Transfer};
+use self::host::{Host, NOBODY, Transfer};
 use self::source::SourceRun;
+use super::names::{host_id, peer_id, task_id};
+use super::tally::Tally;
 use super::wheel::Wheel;
-use crate::outcome::{Meter, Outcome};
+use crate::outcome::Outcome;
 use crate::plan::{Arrivals, Plan};
-use crate::trace::Trace;
 
 /// Pieces a reader in order wants next, before the rarest.
 pub(super) const READ_WINDOW: u32 = 8;
@@ -65,15 +65,13 @@ pub struct Lean {
     rng: Rng,
     now: u64,
     sweep_at: u64,
-    book: Book,
-    trace: Trace,
-    meter: Meter,
+    tally: Tally,
 }
 
 impl Lean {
     /// Prepares a run.
     pub fn new(plan: Plan) -> Self {
-        let meter = Meter::read();
+        let tally = Tally::new(&plan);
         let mut rng = Rng::new(plan.seed);
         let scheduler = Scheduler::new(plan.config, rng.next_u64());
         let count = (plan.seeds + plan.peers) as usize;
@@ -91,9 +89,7 @@ impl Lean {
             rng: rng.fork("lean"),
             now: 1,
             sweep_at: 0,
-            book: Book::new(&plan),
-            trace: Trace::new(),
-            meter,
+            tally,
             plan,
         };
         lean.populate();
@@ -138,11 +134,16 @@ impl Lean {
         let length = (self.plan.bound() * self.plan.piece_us as f64) as u64;
         for host in rest.by_ref().take(share(flaws.leaving_percent)) {
             let at = self.rng.between(length / 5, length * 4 / 5);
-            self.hosts[host as usize].is_leaving = true;
             self.wheel.add(at, Event::Leave { host });
         }
-        rest.by_ref().take(share(flaws.lying_percent)).for_each(|host| self.hosts[host as usize].is_lying = true);
-        rest.take(share(flaws.stalling_percent)).for_each(|host| self.hosts[host as usize].is_stalling = true);
+        for host in rest.by_ref().take(share(flaws.lying_percent)) {
+            self.hosts[host as usize].is_lying = true;
+            self.tally.hosts[host as usize].is_faulty = true;
+        }
+        for host in rest.take(share(flaws.stalling_percent)) {
+            self.hosts[host as usize].is_stalling = true;
+            self.tally.hosts[host as usize].is_faulty = true;
+        }
         if let Some(after) = self.plan.seeds_die_after {
             let at = (after * self.plan.piece_us as f64) as u64;
             (0..self.plan.seeds).for_each(|host| self.wheel.add(at, Event::Leave { host }));
@@ -156,17 +157,16 @@ impl Lean {
         let all = u64::from(self.plan.peers) * u64::from(self.plan.pieces);
         while let Some((at, event)) = self.wheel.pop() {
             self.now = self.now.max(at);
-            if self.book.remaining == 0 || self.now > last {
+            if self.tally.remaining == 0 || self.now > last {
                 break;
             }
-            self.book.events += 1;
-            if self.book.events.is_multiple_of(1 << 20) {
-                progress(self.book.delivered, all);
+            self.tally.events += 1;
+            if self.tally.events.is_multiple_of(1 << 20) {
+                progress(self.tally.delivered, all);
             }
             self.happen(event);
         }
-        let outcome = self.book.outcome(&self.plan, &self.hosts, self.trace, &self.meter);
-        Outcome { simulated_secs: self.now as f64 / 1e6, ..outcome }
+        self.tally.outcome(&self.plan, self.now)
     }
 
     fn happen(&mut self, event: Event) {
@@ -193,7 +193,7 @@ impl Lean {
 
     /// A message from a peer reaches the scheduler.
     fn report(&mut self, input: Input) {
-        self.book.messages += 1;
+        self.tally.messages += 1;
         self.tell(input);
     }
 
@@ -238,22 +238,23 @@ impl Lean {
             Output::FetchSource { peer, from, to } => self.source_granted(peer, from, to),
             Output::TrimSource { peer, to } => self.source_trimmed(peer, to),
             Output::ListHost { host, .. } => {
-                if let Some(listed) = self.hosts.iter_mut().find(|known| known.key == host) {
-                    listed.is_listed = true;
+                if let Some(listed) = self.hosts.iter().position(|known| known.key == host) {
+                    self.tally.hosts[listed].is_listed = true;
                 }
             }
-            Output::TellDigests { .. } => self.book.messages += 1,
-            Output::Refuse { .. } | Output::FailTask { .. } | Output::Forget { .. } => self.book.refusals += 1,
+            Output::TellDigests { .. } => self.tally.messages += 1,
             Output::TellPlan { .. } | Output::OfferParents { .. } => {}
+            // Whoever is refused or told to give up is found unfinished at the end.
+            Output::Refuse { .. } | Output::FailTask { .. } | Output::Forget { .. } => {}
         }
     }
 
     fn join(&mut self, number: u32) {
-        let host = &mut self.hosts[number as usize];
-        if host.is_gone || host.peer.is_some() {
+        let host = &self.hosts[number as usize];
+        if self.tally.hosts[number as usize].is_gone || host.peer.is_some() {
             return;
         }
-        host.joined = self.now;
+        self.tally.hosts[number as usize].joined = self.now;
         let is_seed = number < self.plan.seeds;
         let order = if self.plan.is_in_order && !is_seed {
             Order::InOrder { from: 0, window: READ_WINDOW }
@@ -263,8 +264,8 @@ impl Lean {
         let registration = Registration {
             request: RequestId(u64::from(number)),
             host: host.key,
-            peer: PeerId::from_bytes(host_bytes(number)),
-            task: TaskId::from_bytes([1; 32]),
+            peer: peer_id(number),
+            task: task_id(0),
             plan: None,
             held: PieceSet::new(),
             digests: Vec::new(),
@@ -278,25 +279,18 @@ impl Lean {
     }
 
     fn leave(&mut self, number: u32) {
-        let host = &mut self.hosts[number as usize];
-        if host.is_gone || host.done_at.is_some() && number >= self.plan.seeds {
-            return; // It stays: it was to leave in mid-download.
+        if self.tally.note_gone(number) {
+            self.runs.iter_mut().filter(|run| run.host == number).for_each(SourceRun::end);
+            self.tell(Input::HostLeft { host: self.hosts[number as usize].key });
         }
-        host.is_gone = true;
-        let key = host.key;
-        if number >= self.plan.seeds {
-            self.book.remaining -= 1;
-        }
-        self.runs.iter_mut().filter(|run| run.host == number).for_each(SourceRun::end);
-        self.tell(Input::HostLeft { host: key });
     }
 
     /// A grant: when it ends is determined by the parent's uplink and the child's lanes.
     fn granted(&mut self, child: PeerKey, grant: GrantKey, piece: PieceNumber, parent: PeerKey) {
-        self.book.grants += 1;
-        self.book.messages += 1;
+        self.tally.grants += 1;
+        self.tally.messages += 1;
         let (child, parent) = (self.host_of[peer_index(child)], self.host_of[peer_index(parent)]);
-        self.trace.note(self.now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
+        self.tally.trace.note(self.now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
         let rtt = self.plan.rtt_us();
         let upstream = self.hosts[parent as usize].expected(piece.get());
         let bytes_percent = self.rng.between(
@@ -304,7 +298,7 @@ impl Lean {
             u64::from(100 + self.plan.jitter_percent) * 10_000,
         );
         let (from, to) = (&self.hosts[parent as usize], &self.hosts[child as usize]);
-        self.book.cross_zone += u64::from(from.zone != to.zone);
+        self.tally.cross_zone += u64::from(from.zone != to.zone);
         let lane = to.free_lane();
         let pace = from.piece_us.max(to.lane_piece_us);
         let took = pace * bytes_percent / 1_000_000;
@@ -344,22 +338,16 @@ impl Lean {
         let Some(at) = host.transfers.iter().position(|transfer| transfer.grant == grant) else { return };
         let transfer = host.transfers.swap_remove(at);
         let heard = self.now + self.plan.rtt_us() / 2;
-        if host.is_gone {
+        if self.tally.hosts[child as usize].is_gone {
             return;
         }
         if transfer.is_lie {
-            self.hosts[transfer.parent as usize].lies += 1;
-            self.book.wasted += 1;
+            self.tally.hosts[transfer.parent as usize].lies += 1;
+            self.tally.wasted += 1;
             return self.wheel.add(heard, Event::Complain { grant });
         }
         let elapsed_us = (self.now - transfer.began) as u32;
-        host.held += 1;
-        host.note_read(transfer.piece, self.now, self.plan.piece_us);
-        self.book.delivered += 1;
-        if host.held == self.plan.pieces {
-            host.done_at = Some(self.now);
-            self.book.remaining -= u32::from(child >= self.plan.seeds);
-        }
+        self.tally.note_piece(child, transfer.piece, self.now);
         self.wheel.add(heard, Event::Report { elapsed_us, grant });
     }
 
@@ -369,8 +357,8 @@ impl Lean {
         let host = &mut self.hosts[child as usize];
         let Some(at) = host.transfers.iter().position(|t| t.grant == grant.data().as_ffi()) else { return };
         let transfer = host.transfers.swap_remove(at);
-        self.book.messages += 1;
-        self.book.wasted += 1;
+        self.tally.messages += 1;
+        self.tally.wasted += 1;
         let lane = &mut host.lanes[transfer.lane as usize];
         if *lane == transfer.arrival {
             *lane = now;
@@ -383,28 +371,12 @@ impl Lean {
     }
 }
 
-fn host_bytes(number: u32) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    bytes
-}
-
-fn host_id(number: u32) -> HostId {
-    HostId::from_bytes(host_bytes(number))
-}
-
 fn peer_index(peer: PeerKey) -> usize {
     (peer.data().as_ffi() & 0xffff_ffff) as usize
 }
 
 fn grant_key(grant: u64) -> GrantKey {
     GrantKey::from(KeyData::from_ffi(grant))
-}
-
-fn digest_of(piece: PieceNumber) -> PieceDigest {
-    let mut bytes = [0x11; 32];
-    bytes[..4].copy_from_slice(&piece.get().to_be_bytes());
-    PieceDigest::from_bytes(bytes)
 }
 
 fn no_host() -> HostKey {

@@ -51,7 +51,7 @@ impl<T> Ord for Timed<T> {
     }
 }
 
-impl<T: Copy> Wheel<T> {
+impl<T> Wheel<T> {
     /// An empty queue whose wheel turns once in about `turn_us` microseconds: choose it so that most
     /// events lie no further ahead.
     pub(crate) fn new(turn_us: u64) -> Self {

@@ -2,7 +2,8 @@
 
 use df_core::scheduler::{Input, PeerKey};
 
-use super::{Event, Lean, digest_of, peer_index};
+use super::super::names::digest_of;
+use super::{Event, Lean, peer_index};
 
 /// One fetch from the source.
 #[derive(Clone, Copy, Debug)]
@@ -55,17 +56,8 @@ impl Lean {
         if run.stage == Stage::Asked {
             self.report(Input::PlanLearned { peer, plan: self.content, is_ranged: true, version: 1 });
         } else {
-            let host = &mut self.hosts[run.host as usize];
-            host.held += 1;
-            self.book.from_source += 1;
-            if run.host >= self.plan.seeds {
-                self.book.delivered += 1;
-                host.note_read(run.next, self.now, self.plan.piece_us);
-            }
-            if host.held == self.plan.pieces {
-                host.done_at = Some(self.now);
-                self.book.remaining -= u32::from(run.host >= self.plan.seeds);
-            }
+            self.tally.from_source += 1;
+            self.tally.note_piece(run.host, run.next, self.now);
             if let Some(piece) = self.content.number(run.next) {
                 self.report(Input::SourceStored { peer, piece: run.next, digest: digest_of(piece) });
             }
