@@ -261,7 +261,9 @@ impl Scheduler {
             return;
         }
         for row in swarm.hungry.rows() {
-            let Some(member) = swarm.members[*row as usize].as_mut().filter(|member| member.coming == 0) else { continue };
+            let Some(member) = swarm.members[*row as usize].as_mut().filter(|member| member.coming == 0) else {
+                continue;
+            };
             let served = self.peers[member.peer].served;
             member.is_escaping |= now - served >= self.config.zone_escape;
         }

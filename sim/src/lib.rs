@@ -10,3 +10,5 @@ pub mod oracle;
 pub mod trace;
 
 pub mod des;
+pub mod scenario;
+pub mod report;

@@ -83,6 +83,10 @@ pub struct Plan {
     pub tasks: u32,
     /// Links.
     pub links: Links,
+    /// Uploads at once that a host announces to the scheduler, which uses fewer.
+    pub upload_limit: u32,
+    /// Downloads at once that a host announces to the scheduler, which uses fewer.
+    pub download_limit: u32,
     /// How much the bytes of a transfer vary, up and down, in per cent.
     pub jitter_percent: u32,
     /// Round trip between any two hosts, in piece times.
@@ -122,6 +126,8 @@ impl Plan {
             pieces,
             tasks: 1,
             links: Links { up: 1.0, down: 2.0, seed_up: 1.0, seed_down: 4.0, source_up: 4.0, is_mixed: false },
+            upload_limit: 4,
+            download_limit: 4,
             jitter_percent: 30,
             rtt: 0.1,
             zones: 1,
@@ -133,7 +139,7 @@ impl Plan {
             driver: Driver::Lean,
             piece_us: 400_000,
             piece_bytes: 4 << 20,
-            config: SchedulerConfig { relay_depth_limit: 0, adapts_slots: false, ..SchedulerConfig::default() },
+            config: SchedulerConfig::default(),
             seed: 1,
         }
     }

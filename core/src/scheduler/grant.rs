@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::candidates::Work;
 use super::event::{GrantKey, HostKey, Output, PeerKey, PieceFailure};
-use super::host::{Grant, forget};
+use super::host::{Company, Grant, forget};
 use super::rank::Offer;
 use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
 use crate::piece::PieceNumber;
@@ -17,12 +17,14 @@ impl Scheduler {
         let swarm = self.peers[child].swarm;
         let bytes = self.swarms[swarm].plan.map_or(0, |plan| plan.range(piece).len);
         let deadline = now + self.grant_term(from, to, bytes);
-        let beside = (self.hosts[from].upload.used, self.hosts[to].download.used);
+        let up_company = Company::new(self.hosts[from].upload.used);
+        let down_company = Company::new(self.hosts[to].download.used);
         self.hosts[from].upload.take();
         self.hosts[to].download.take();
         self.note_company(parent, child);
         let is_relay = offer.is_relay;
-        let grant = Grant { parent, child, piece, bytes, deadline, is_counted: true, beside, is_relay };
+        let grant =
+            Grant { parent, child, piece, bytes, deadline, is_counted: true, up_company, down_company, is_relay };
         let key = self.grants.insert(grant);
         self.peers[parent].outbound.push(key);
         self.peers[child].inbound.push(key);
@@ -40,16 +42,18 @@ impl Scheduler {
         }
     }
 
-    /// The transfers under way have one more beside them.
+    /// The transfers under way at two hosts have one more or one less beside them.
     fn note_company(&mut self, parent: PeerKey, child: PeerKey) {
+        let (up, down) = (self.peers[parent].host, self.peers[child].host);
+        let (up, down) = (self.hosts[up].upload.used, self.hosts[down].download.used);
         for key in &self.peers[parent].outbound {
             if let Some(grant) = self.grants.get_mut(*key).filter(|grant| grant.is_counted) {
-                grant.beside.0 = grant.beside.0.max(self.hosts[self.peers[parent].host].upload.used - 1);
+                grant.up_company.note(up.saturating_sub(1));
             }
         }
         for key in &self.peers[child].inbound {
             if let Some(grant) = self.grants.get_mut(*key).filter(|grant| grant.is_counted) {
-                grant.beside.1 = grant.beside.1.max(self.hosts[self.peers[child].host].download.used - 1);
+                grant.down_company.note(down.saturating_sub(1));
             }
         }
     }
@@ -69,9 +73,11 @@ impl Scheduler {
     pub(super) fn grant_nearly_finished(&mut self, key: GrantKey) {
         let Some(grant) = self.grants.get_mut(key) else { return };
         if core::mem::replace(&mut grant.is_counted, false) {
-            let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+            let (from, to) = (grant.parent, grant.child);
+            let (parent, child) = (self.peers[from].host, self.peers[to].host);
             self.hosts[parent].upload.used -= 1;
             self.hosts[child].download.used -= 1;
+            self.note_company(from, to);
             self.work.push_back(Work::Serve(parent));
             self.review_host_hunger(child);
         }
@@ -91,8 +97,7 @@ impl Scheduler {
         let Some(grant) = self.end(key) else { return };
         let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
         if grant.bytes > 0 && !grant.is_relay {
-            self.hosts[parent].upload.note(grant.bytes, micros(elapsed), grant.beside.0);
-            self.hosts[child].download.note(grant.bytes, micros(elapsed), grant.beside.1);
+            self.note_pace(&grant, micros(elapsed));
             self.review_host_hunger(child);
         }
         self.hosts[parent].record.vouch(now, child, &BlacklistPolicy::GLOBAL);
@@ -107,6 +112,18 @@ impl Scheduler {
             }
         }
         self.piece_held(now, grant.child, grant.piece);
+    }
+
+    /// What a transfer says of the two lanes: of each only while the other end was not the one that
+    /// had too much to do, or both would answer slowness with more transfers at once.
+    fn note_pace(&mut self, grant: &Grant, elapsed_us: u64) {
+        let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+        let (up, down) = (grant.up_company.steady(), grant.down_company.steady());
+        let is_within = |beside: Option<u32>, fit: u32| beside.is_some_and(|beside| beside < fit);
+        let up_counts = is_within(down, self.hosts[child].download.fit());
+        let down_counts = is_within(up, self.hosts[parent].upload.fit());
+        self.hosts[parent].upload.note(grant.bytes, elapsed_us, up.filter(|_| up_counts));
+        self.hosts[child].download.note(grant.bytes, elapsed_us, down.filter(|_| down_counts));
     }
 
     pub(super) fn grant_failed(&mut self, now: Instant, key: GrantKey, failure: PieceFailure) {

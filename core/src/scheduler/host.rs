@@ -44,8 +44,8 @@ impl Host {
     pub(super) fn new(info: HostInfo, now: Instant) -> Self {
         Self {
             info,
-            upload: Lane::new(info.upload_limit),
-            download: Lane::new(info.download_limit),
+            upload: Lane::new(info.upload_limit, matches!(info.kind, HostKind::Seed)),
+            download: Lane::new(info.download_limit, true),
             peers: Short::new(),
             serving: Short::new(),
             wanting: Short::new(),
@@ -96,11 +96,36 @@ pub(super) struct Grant {
     pub(super) deadline: Instant,
     /// Whether it still occupies a place in the two lanes: not any more once nearly finished.
     pub(super) is_counted: bool,
-    /// Most other transfers there were beside it in the parent's and the child's lane.
-    pub(super) beside: (u32, u32),
+    /// Other transfers beside it in the parent's lane, and in the child's.
+    pub(super) up_company: Company,
+    pub(super) down_company: Company,
     /// Whether the parent was still receiving the piece when this was granted: how long it takes
     /// says nothing of the two lanes then.
     pub(super) is_relay: bool,
+}
+
+/// The fewest and the most other transfers there were beside one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Company {
+    fewest: u16,
+    most: u16,
+}
+
+impl Company {
+    pub(super) const fn new(beside: u32) -> Self {
+        Self { fewest: beside as u16, most: beside as u16 }
+    }
+
+    /// There are this many now.
+    pub(super) fn note(&mut self, beside: u32) {
+        self.fewest = self.fewest.min(beside as u16);
+        self.most = self.most.max(beside as u16);
+    }
+
+    /// Their number, if it never changed.
+    pub(super) fn steady(self) -> Option<u32> {
+        (self.fewest == self.most).then_some(self.most.into())
+    }
 }
 
 /// Takes one key out of a short list.

@@ -7,11 +7,17 @@ const WIDTH: usize = 8;
 /// control round trip between two pieces.
 const OVERLAP_BELOW_US: u64 = 100_000;
 
-/// After this many transfers one more at once, or one less, is tried.
-const PROBE_INTERVAL: u8 = 32;
+/// After this many transfers one more at once is tried, after as many again one less.
+const PROBE_INTERVAL: u8 = 100;
+
+/// A trial lasts this many transfers: those in its middle have company for all of their time.
+const PROBE_LENGTH: u8 = 4;
+
+/// After this many transfers a trial that taught nothing is repeated.
+const RETRY_AFTER: u8 = 24;
 
 /// After this many transfers a new lane is tried for the first time.
-const FIRST_PROBE: u8 = 4;
+const FIRST_PROBE: u8 = 3;
 
 /// One direction of a host's link.
 ///
@@ -22,18 +28,22 @@ const FIRST_PROBE: u8 = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lane {
     limit: u32,
+    /// Whether it tries how many pay at all.
+    probes: bool,
     pub(super) used: u32,
     /// Transfers at once that pay.
     fit: u32,
-    /// Transfers since the last trial; [`Lane::note`] says what comes when.
-    since_probe: u8,
+    /// Transfers since the last trials.
+    turn: u8,
     /// Smoothed microseconds one MiB takes as one of `n + 1` transfers; 0 while unknown.
     us_per_mib: [u32; WIDTH],
 }
 
 impl Lane {
-    pub(super) const fn new(limit: u32) -> Self {
-        Self { limit, used: 0, fit: 1, since_probe: PROBE_INTERVAL - FIRST_PROBE, us_per_mib: [0; WIDTH] }
+    /// A lane of an ordinary host's uplink does not `probe`: it is as wide as the other ends or
+    /// narrower, and two trials at both ends of a transfer would mislead each other.
+    pub(super) const fn new(limit: u32, probes: bool) -> Self {
+        Self { limit, probes, used: 0, fit: 1, turn: PROBE_INTERVAL - FIRST_PROBE, us_per_mib: [0; WIDTH] }
     }
 
     /// Whether another transfer may begin.
@@ -41,53 +51,62 @@ impl Lane {
         if !adapts || self.used >= self.limit {
             return self.used < self.limit;
         }
-        match self.since_probe {
-            PROBE_INTERVAL => self.used < self.fit + 1,
-            // Until one transfer was alone enough: see `note`.
-            255 => self.used + 1 < self.fit,
-            _ => self.used < self.fit,
-        }
+        self.used < if self.tries(0) { self.fit + 1 } else { self.fit - self.tries(1) as u32 }
+    }
+
+    /// Whether a trial goes on: number 0 of one transfer more at once, 1 of one less.
+    const fn tries(&self, number: u8) -> bool {
+        let first = PROBE_INTERVAL * (number + 1);
+        self.probes && first <= self.turn && self.turn < first + PROBE_LENGTH && (number == 0 || self.fit > 1)
     }
 
     pub(super) const fn limit(&self) -> u32 {
         self.limit
     }
 
+    /// Transfers at once that pay.
+    pub(super) const fn fit(&self) -> u32 {
+        self.fit
+    }
+
     /// A transfer begins.
     pub(super) const fn take(&mut self) {
         self.used += 1;
-        if self.used > self.fit && self.since_probe == PROBE_INTERVAL {
-            self.since_probe += 1;
-        }
     }
 
-    /// A transfer of `bytes` took `elapsed_us`, beside at most `beside` others.
-    pub(super) fn note(&mut self, bytes: u64, elapsed_us: u64, beside: u32) {
+    /// A transfer of `bytes` took `elapsed_us`, `beside` that many others all of its time; `None` if
+    /// their number changed.
+    pub(super) fn note(&mut self, bytes: u64, elapsed_us: u64, beside: Option<u32>) {
+        let is_known = self.us_per_mib.get(self.fit as usize).is_none_or(|us| *us > 0);
+        self.turn = match self.turn + 1 {
+            next if next > 2 * PROBE_INTERVAL + PROBE_LENGTH => 0,
+            // What one more brings is not known yet: another trial soon.
+            next if next == PROBE_INTERVAL + PROBE_LENGTH && !is_known => PROBE_INTERVAL - RETRY_AFTER,
+            next => next,
+        };
+        let Some(beside) = beside else { return };
         let pace = elapsed_us.saturating_mul(1 << 20) / bytes.max(1);
         let pace = u32::try_from(pace).unwrap_or(u32::MAX).max(1);
         let known = &mut self.us_per_mib[(beside as usize).min(WIDTH - 1)];
         *known = if *known == 0 { pace } else { (u64::from(*known) * 7 + u64::from(pace)).div_ceil(8) as u32 };
-        self.since_probe = match self.since_probe {
-            // One less than fits was tried, or does not apply: from the beginning.
-            255 if beside + 1 < self.fit || self.fit == 1 => 0,
-            kept @ (PROBE_INTERVAL | 255) => kept,
-            since if since >= 2 * PROBE_INTERVAL => if self.fit > 1 { 255 } else { 0 },
-            since => since + 1,
-        };
         self.refit(bytes);
     }
 
-    /// The fewest transfers at once that bring nearly as much as any number of them.
+    /// One more at once pays as long as it brings six tenths of what a link of its own would: as one
+    /// ends and the next begins they overlap, so few fill more of the link than their number says.
     fn refit(&mut self, bytes: u64) {
-        let throughput = |n: usize| match self.us_per_mib[n] {
-            0 => 0,
-            us => ((n as u64 + 1) << 40) / u64::from(us),
-        };
-        let best = (0..WIDTH).map(throughput).max().unwrap_or(0);
-        let fewest = (0..WIDTH).find(|n| throughput(*n) * 5 >= best * 4).unwrap_or(0);
-        let alone_us = (u64::from(self.us_per_mib[fewest]) * bytes >> 20) / (fewest as u64 + 1);
+        let known = |n: usize| self.us_per_mib.get(n - 1).copied().filter(|us| *us > 0).map(u64::from);
+        let Some(mut fit) = (1..=WIDTH).find(|n| known(*n).is_some()) else { return };
+        while let (Some(with), Some(with_more)) = (known(fit), known(fit + 1)) {
+            let n = fit as u64;
+            if 10 * (n + 1) * with < (10 * n + 6) * with_more {
+                break;
+            }
+            fit += 1;
+        }
+        let alone_us = (known(fit).unwrap_or(1).saturating_mul(bytes) >> 20) / fit as u64;
         let overlap = 1 + OVERLAP_BELOW_US / alone_us.max(1);
-        self.fit = u32::try_from(overlap.max(fewest as u64 + 1)).unwrap_or(u32::MAX - 1).min(self.limit.max(1));
+        self.fit = u32::try_from(overlap.max(fit as u64)).unwrap_or(u32::MAX - 1).min(self.limit.max(1));
     }
 
     /// How long `bytes` take beside the transfers there are now, in microseconds; `None` while
@@ -109,14 +128,14 @@ mod tests {
     /// Transfers of 1 MiB, as many at once as the lane lets in, over a link that takes `alone_us` for
     /// one and lets `wide` of them run at that pace; answers how many fit in the end.
     fn settled(limit: u32, alone_us: u64, wide: u64) -> u32 {
-        let mut lane = Lane::new(limit);
+        let mut lane = Lane::new(limit, true);
         for _ in 0..400 {
             while lane.has_room(true) {
                 lane.take();
             }
             let beside = lane.used - 1;
             let elapsed = alone_us * u64::from(lane.used).max(wide) / wide;
-            (0..lane.used).for_each(|_| lane.note(MIB, elapsed, beside));
+            (0..lane.used).for_each(|_| lane.note(MIB, elapsed, Some(beside)));
             lane.used = 0;
         }
         lane.fit
@@ -130,7 +149,7 @@ mod tests {
     #[test]
     fn as_many_as_the_link_is_wider_than_the_other_ends() {
         assert_eq!(settled(4, 400_000, 2), 2);
-        assert_eq!(settled(8, 400_000, 5), 4, "within a fifth of the most");
+        assert_eq!(settled(8, 400_000, 5), 5);
     }
 
     #[test]

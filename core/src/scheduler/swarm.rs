@@ -495,12 +495,12 @@ mod tests {
         let plan = PiecePlan::with_piece_len(200, 1).unwrap();
         swarm.make_room(200);
         for hole in [0, 1, 63, 64, 65, 128, 150] {
-            plan.pieces().take_while(|piece| piece.get() < hole).for_each(|piece| drop(swarm.set_held(row, piece)));
+            plan.pieces().take_while(|piece| piece.get() < hole).for_each(|piece| _ = swarm.set_held(row, piece));
             plan.number(hole + 1).map(|piece| swarm.set_held(row, piece));
             assert!((0..=hole).all(|from| swarm.prefix(row, from) == hole), "{hole}");
             plan.number(hole + 1).map(|piece| swarm.clear_held(row, piece));
         }
-        plan.pieces().for_each(|piece| drop(swarm.set_held(row, piece)));
+        plan.pieces().for_each(|piece| _ = swarm.set_held(row, piece));
         assert_eq!(swarm.prefix(row, 3), 200);
     }
 

@@ -10,7 +10,8 @@ mod node;
 mod source;
 mod transfers;
 
-use df_core::downloader::{self, FetchId, GrantId, LinkState, Opening, Report};
+use df_core::downloader::{self, FetchId, GrantId, LinkState, Opening, PieceFailure, Report};
+use df_core::id::PieceDigest;
 use df_core::machine::Machine;
 use df_core::piece::PiecePlan;
 use df_core::rng::Rng;
@@ -39,23 +40,54 @@ const CHECK_LIMIT: u32 = 64;
 #[derive(Debug)]
 enum Event {
     /// Somebody on a host wants all tasks.
-    Join { node: u32 },
+    Join {
+        node: u32,
+    },
     /// A host is gone.
-    Leave { node: u32 },
+    Leave {
+        node: u32,
+    },
     /// The scheduler hears a host.
-    Up { node: u32, incarnation: u32, message: Message },
+    Up {
+        node: u32,
+        incarnation: u32,
+        message: Message,
+    },
     /// A host hears something.
-    Down { node: u32, incarnation: u32, input: downloader::Input },
+    Down {
+        node: u32,
+        incarnation: u32,
+        input: downloader::Input,
+    },
     /// A parent hears a child's request.
-    Request { child: u32, fetch: FetchId },
+    Request {
+        child: u32,
+        fetch: FetchId,
+    },
+    /// A child has a piece, or hears why not.
+    Land {
+        child: u32,
+        fetch: FetchId,
+        result: Result<PieceDigest, PieceFailure>,
+    },
     /// A look at a flow is due.
-    Flow { key: FlowKey, turn: u32 },
+    Flow {
+        key: FlowKey,
+        turn: u32,
+    },
     /// A machine's deadline.
-    Timer { node: u32 },
-    UploadTimer { node: u32 },
+    Timer {
+        node: u32,
+    },
+    UploadTimer {
+        node: u32,
+    },
     Sweep,
     /// The source answers.
-    SourceAnswer { node: u32, fetch: FetchId },
+    SourceAnswer {
+        node: u32,
+        fetch: FetchId,
+    },
 }
 
 #[derive(Debug)]
@@ -175,8 +207,8 @@ impl Full {
             incarnation: 1,
             kind: if is_seed { HostKind::Seed } else { HostKind::Normal },
             zone: Zone(self.nodes[number as usize].zone),
-            upload_limit: node::UPLOAD_LIMIT,
-            download_limit: node::DOWNLOAD_LIMIT,
+            upload_limit: self.plan.upload_limit,
+            download_limit: self.plan.download_limit,
         };
         self.tell_scheduler(scheduler::Input::HostAnnounced { request: RequestId(u64::from(number)), info });
     }
@@ -212,25 +244,36 @@ impl Full {
                 }
             }
             Event::Request { child, fetch } => self.requested(child, fetch),
+            Event::Land { child, fetch, result } => self.landed(child, fetch, result),
             Event::Flow { key, turn } => self.flow_due(key, turn),
-            Event::Timer { node } => {
-                self.nodes[node as usize].timer_at = 0;
-                let now = self.instant();
-                self.nodes[node as usize].downloader.handle_timeout(now);
-                self.drain(node);
-            }
-            Event::UploadTimer { node } => {
-                self.nodes[node as usize].upload_timer_at = 0;
-                let now = self.instant();
-                self.nodes[node as usize].uploader.handle_timeout(now);
-                self.drain_uploader(node);
-            }
+            Event::Timer { node } => self.timer_due(node),
+            Event::UploadTimer { node } => self.upload_timer_due(node),
             Event::Sweep => {
                 self.sweep_at = 0;
                 self.scheduler.handle_timeout(self.instant());
                 self.drain_scheduler();
             }
             Event::SourceAnswer { node, fetch } => self.source_answered(node, fetch),
+        }
+    }
+
+    fn timer_due(&mut self, number: u32) {
+        let now = self.instant();
+        let node = &mut self.nodes[number as usize];
+        node.timer_at = 0;
+        if node.is_up {
+            node.downloader.handle_timeout(now);
+            self.drain(number);
+        }
+    }
+
+    fn upload_timer_due(&mut self, number: u32) {
+        let now = self.instant();
+        let node = &mut self.nodes[number as usize];
+        node.upload_timer_at = 0;
+        if node.is_up {
+            node.uploader.handle_timeout(now);
+            self.drain_uploader(number);
         }
     }
 

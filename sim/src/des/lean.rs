@@ -107,8 +107,8 @@ impl Lean {
                 incarnation: 1,
                 kind: if is_seed { HostKind::Seed } else { HostKind::Normal },
                 zone: Zone(host.zone),
-                upload_limit: 1,
-                download_limit: host.lane_count(),
+                upload_limit: plan.upload_limit.min(1),
+                download_limit: plan.download_limit.min(host.lane_count()),
             };
             self.hosts.push(host);
             self.tell(Input::HostAnnounced { request: RequestId(u64::from(number)), info });

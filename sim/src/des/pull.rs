@@ -28,14 +28,29 @@ const PATIENCE: f64 = 30.0;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Flow { key: FlowKey, turn: u32 },
+    Flow {
+        key: FlowKey,
+        turn: u32,
+    },
     /// A child asks its candidates.
-    Pull { child: u32 },
+    Pull {
+        child: u32,
+    },
     /// A request reaches the parent.
-    Request { child: u32, parent: u32, piece: PieceNumber },
+    Request {
+        child: u32,
+        parent: u32,
+        piece: PieceNumber,
+    },
     /// A piece is at the child.
-    Arrive { child: u32, parent: u32, piece: PieceNumber },
-    Leave { host: u32 },
+    Arrive {
+        child: u32,
+        parent: u32,
+        piece: PieceNumber,
+    },
+    Leave {
+        host: u32,
+    },
 }
 
 #[derive(Clone, Debug, Default)]

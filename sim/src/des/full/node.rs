@@ -11,15 +11,8 @@ use df_core::uploader::{SlotLease, SlotLimits, Uploader};
 use super::super::net::FlowKey;
 use crate::plan::Plan;
 
-/// Uploads at once that a host announces to the scheduler, which uses fewer.
-pub(super) const UPLOAD_LIMIT: u32 = 4;
-
-/// Downloads at once that a host announces to the scheduler, which uses fewer.
-pub(super) const DOWNLOAD_LIMIT: u32 = 4;
-
-/// What a host admits: more than it announces, since grants overlap at their ends.
-const SLOTS: SlotLimits =
-    SlotLimits { slot_limit: UPLOAD_LIMIT * 4, per_child_limit: UPLOAD_LIMIT, lease_term: Duration::from_secs(60) };
+/// What a host admits: more than the scheduler uses, since grants overlap at their ends.
+const SLOTS: SlotLimits = SlotLimits { slot_limit: 16, per_child_limit: 4, lease_term: Duration::from_secs(60) };
 
 /// What is wrong with a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -80,6 +73,8 @@ pub(super) enum Stage {
     Flowing { lease: SlotLease, flow: FlowKey },
     /// All has been sent, or waits for the parent's own copy.
     Sent,
+    /// All is here, and is verified once its digest is known.
+    Landed,
 }
 
 /// A child waiting for the end of a piece that its parent has not yet itself.

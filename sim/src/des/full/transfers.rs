@@ -1,6 +1,7 @@
 //! Pieces between hosts: asked for, admitted, sent, received.
 
 use df_core::downloader::{self, FetchId, Output, PieceFailure};
+use df_core::id::PieceDigest;
 use df_core::piece::PieceNumber;
 use df_core::time::Duration;
 use df_core::uploader::{self, Child, SlotLease, UploadRequest};
@@ -51,11 +52,11 @@ impl Full {
                     self.tally.duplicates += 1;
                 }
                 self.tell_self(number, downloader::Input::PieceKept { task, piece, result: Ok(()) });
-                self.release(number, at, piece, Ok(()));
+                self.settle(number, at, piece, Ok(()));
             }
             Output::DropPiece { task, piece } => {
                 self.tally.wasted += 1;
-                self.release(number, task_number(&task), piece, Err(PieceFailure::Aborted));
+                self.settle(number, task_number(&task), piece, Err(PieceFailure::Aborted));
             }
             Output::FetchSource { fetch, task, from, to } => {
                 self.source_asked(number, fetch, task_number(&task), from, to);
@@ -114,7 +115,7 @@ impl Full {
                     Stage::Stalled { lease: held } | Stage::Flowing { lease: held, .. } => {
                         fetch.parent == parent && held == lease
                     }
-                    Stage::Asked | Stage::Sent => false,
+                    Stage::Asked | Stage::Sent | Stage::Landed => false,
                 };
                 let mut children = (0..self.nodes.len() as u32).filter_map(|child| {
                     let fetches = &self.nodes[child as usize].fetches;
@@ -209,9 +210,29 @@ impl Full {
         if is_wrong && result.is_ok() {
             self.tally.hosts[ended.parent as usize].lies += 1;
         }
-        let elapsed = Duration::from_micros(self.now + self.half_rtt() - ended.began);
-        self.nodes[child as usize].fetches.remove(&fetch);
-        self.send_down(child, downloader::Input::FetchEnded { fetch, result, elapsed });
+        if let Some(fetch) = self.nodes[child as usize].fetches.get_mut(&fetch) {
+            fetch.stage = Stage::Sent;
+        }
+        self.wheel.add(self.now + self.half_rtt(), Event::Land { child, fetch, result });
+    }
+
+    /// A child has a piece, or hears why not.
+    pub(super) fn landed(&mut self, child: u32, fetch: FetchId, result: Result<PieceDigest, PieceFailure>) {
+        let Some(landed) = self.nodes[child as usize].fetches.get_mut(&fetch) else { return };
+        landed.stage = Stage::Landed;
+        let elapsed = Duration::from_micros(self.now - landed.began);
+        let (task, piece) = (landed.task, landed.piece);
+        if result.is_err() {
+            self.nodes[child as usize].fetches.remove(&fetch);
+            self.release(child, task, piece, Err(PieceFailure::Aborted));
+        }
+        self.tell(child, downloader::Input::FetchEnded { fetch, result, elapsed });
+    }
+
+    /// The store has or has no more to do with a piece: its fetch is over.
+    fn settle(&mut self, number: u32, task: usize, piece: PieceNumber, result: Result<(), PieceFailure>) {
+        self.nodes[number as usize].fetches.retain(|_, f| f.task != task || f.piece != piece);
+        self.release(number, task, piece, result);
     }
 
     fn abort(&mut self, child: u32, fetch: FetchId) {
@@ -244,7 +265,9 @@ impl Full {
         let sources: Vec<FetchId> = self.nodes[number as usize].sources.keys().copied().collect();
         sources.into_iter().for_each(|fetch| self.source_aborted(number, fetch));
         let served: Vec<(u32, FetchId)> = (0..self.nodes.len() as u32)
-            .flat_map(|child| self.nodes[child as usize].fetches.iter().map(move |(fetch, f)| (child, *fetch, f.parent)))
+            .flat_map(|child| {
+                self.nodes[child as usize].fetches.iter().map(move |(fetch, f)| (child, *fetch, f.parent))
+            })
             .filter(|(_, _, parent)| *parent == number)
             .map(|(child, fetch, _)| (child, fetch))
             .collect();
