@@ -16,7 +16,9 @@ use df_api::scheduler::{self as wire, AnnounceResponse, SchedulerEvent};
 use df_api::task::TaskRequest;
 use df_core::id::TaskId;
 use df_core::piece::{Order, PieceSet};
-use df_core::scheduler::{GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, SourceFailure};
+use df_core::scheduler::{
+    Cached, GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, SourceFailure, TaskView,
+};
 use df_core::time::{Instant, micros};
 use slotmap::KeyData;
 use tokio::sync::{mpsc, oneshot};
@@ -87,6 +89,7 @@ struct Seat {
 enum Asked {
     Host(StreamId, oneshot::Sender<Result<HostKey, Failure>>),
     Peer(Seat),
+    Task(oneshot::Sender<Option<TaskView>>),
 }
 
 /// What a task is, for waking seeds; and what its source last said.
@@ -95,6 +98,8 @@ pub(super) struct Wish {
     pub(super) url: String,
     pub(super) meta: UrlMeta,
     pub(super) piece_len: u64,
+    /// The name of a cached content; empty for any other.
+    pub(super) cid: String,
     pub(super) failure: Option<Failure>,
 }
 
@@ -154,6 +159,20 @@ impl Desk {
                 Err(failure)
             }
         }
+    }
+
+    /// What is known of a task.
+    pub(super) async fn view(&self, task: TaskId) -> Option<TaskView> {
+        let request = RequestId(self.next());
+        let (answer, answered) = oneshot::channel();
+        lock(&self.0.books).requests.insert(request, Asked::Task(answer));
+        self.0.inbox.tell(Input::TaskAsked { request, task }).await;
+        answered.await.ok().flatten()
+    }
+
+    /// A cached content was deleted.
+    pub(super) async fn delete(&self, task: TaskId) {
+        self.0.inbox.tell(Input::TaskDeleted { task }).await;
     }
 
     /// Nobody is sent to an address that is not the connection's own, or the scheduler would make
@@ -247,16 +266,22 @@ impl Session {
         let held = plan.map_or(Ok(PieceSet::new()), |plan| convert::piece_set(&register.held, &plan))?;
         let digests = convert::digests(&register.digests.unwrap_or_default())?;
         let has_source = !register.url.is_empty();
+        let is_cached = !has_source && !register.cid.is_empty();
         let mut books = lock(&self.desk.0.books);
-        if has_source {
+        if has_source || is_cached {
             let meta = register.url_meta.unwrap_or_default();
-            let wish = TaskRequest::new(&register.url, meta, register.piece_length)
-                .map_err(|failure| Malformed(failure.to_string()))?;
+            let wish = match is_cached {
+                true => TaskRequest::cached(&register.cid, &meta.tag),
+                false => TaskRequest::new(&register.url, meta, register.piece_length),
+            };
+            let wish = wish.map_err(|failure| Malformed(failure.to_string()))?;
             if wish.id() != task {
                 return Err(Malformed("a task id that is not the request's".to_owned()));
             }
             books.remember(task, wish);
         }
+        let cached =
+            is_cached.then_some(Cached { is_imported: register.is_imported, replicas: register.replicas });
         let request = RequestId(self.desk.next());
         let stream = books.streams.get_mut(&self.id).ok_or_else(|| Malformed("the stream is closed".to_owned()))?;
         if stream.peers.len() + stream.waiting.len() >= SESSION_LIMIT {
@@ -276,6 +301,7 @@ impl Session {
             digests,
             is_wanting: register.is_wanting,
             has_source,
+            cached,
             can_fetch_source: register.can_fetch_source,
             order: Order::RarestFirst,
             mode: Mode::Granted,
@@ -302,6 +328,7 @@ impl Books {
             self.tasks.pop_first();
         }
         let known = self.tasks.entry(task).or_default();
+        known.cid = wish.cid.unwrap_or_default();
         (known.url, known.meta, known.piece_len) = (wish.url.to_string(), wish.meta, wish.piece_len);
     }
 
@@ -366,7 +393,24 @@ impl Books {
                 }
                 self.tell_stream(id, Down::Refused(wire::Refused { session, failure: Some(failure.into()) }));
             }
-            None => {}
+            Some(Asked::Task(_)) | None => {}
+        }
+    }
+
+    /// The machine has refused a peer because its content was deleted: its host is to drop it.
+    pub(super) fn refused_deleted(&mut self, request: RequestId) {
+        if let Some(Asked::Peer(Seat { stream: id, session, .. })) = self.requests.remove(&request) {
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.waiting.remove(&session);
+            }
+            self.tell_stream(id, Down::Forget(wire::Forget { session }));
+        }
+    }
+
+    /// The machine has answered a question.
+    pub(super) fn told(&mut self, request: RequestId, view: Option<TaskView>) {
+        if let Some(Asked::Task(answer)) = self.requests.remove(&request) {
+            let _ = answer.send(view);
         }
     }
 
