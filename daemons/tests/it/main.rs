@@ -1,5 +1,6 @@
 //! Tests of the daemons' parts over real sockets and files, in one binary.
 
+mod cache;
 mod client;
 mod cluster;
 mod origin;

@@ -146,11 +146,12 @@ impl Answer {
         if let Some(contents) = &self.contents {
             return contents.iter().map(Content::line).collect();
         }
-        if self.command != "stat" {
+        if self.command != "stat" || !self.ok {
             return String::new();
         }
         let place = match (self.local, self.peers) {
             (Some(true), _) => "here".to_owned(),
+            (_, Some(1)) => "on another host".to_owned(),
             (_, peers) => format!("on {} other hosts", peers.unwrap_or(0)),
         };
         let size = Size::new(self.bytes.unwrap_or(0)).for_people();

@@ -405,3 +405,53 @@ async fn settle(peer: Peer, stored: Arc<StoredTask>) {
         tracing::warn!(%task, %failure, "an import is not durable");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_noticed() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"before").unwrap();
+        let before = checked(&file).unwrap();
+        assert_eq!(unchanged(&file, Some(&before)), Ok(()));
+        file.write_all(b"after").unwrap();
+        assert_eq!(unchanged(&file, Some(&before)).unwrap_err().code, Code::LocalIo);
+        file.set_len(6).unwrap();
+        // The same length again, but written to meanwhile.
+        assert!(unchanged(&file, Some(&before)).is_err());
+        let device = File::open("/dev/null").unwrap();
+        assert_eq!(checked(&device).unwrap_err().code, Code::LocalIo);
+    }
+
+    #[test]
+    fn pieces_are_cut_where_they_end_however_the_bytes_come() {
+        let digest = |bytes: &[u8]| PieceDigest::from_bytes(*blake3::hash(bytes).as_bytes());
+        for step in [1, 2, 3, 7, 10] {
+            let mut pieces = Pieces::new(3);
+            b"0123456789".chunks(step).for_each(|some| pieces.update(some));
+            assert_eq!(pieces.finish(), [digest(b"012"), digest(b"345"), digest(b"678"), digest(b"9")]);
+        }
+        assert_eq!(Pieces::new(3).finish(), []);
+    }
+
+    #[test]
+    fn a_stream_ends_with_an_empty_frame_and_nowhere_else() {
+        let read = |frames: &[&[u8]]| {
+            let (here, mut there) = UnixStream::pair().unwrap();
+            frames.iter().for_each(|frame| there.write_all(frame).unwrap());
+            drop(there);
+            let mut reader = Reader { source: Source::Stream(here), at: 0, is_over: false };
+            let mut buffer = [0; 8];
+            reader.fill(&mut buffer).map(|filled| buffer[..filled].to_vec())
+        };
+        assert_eq!(read(&[&[2, 0, 0, 0], b"ab", &[1, 0, 0, 0], b"c", &[0; 4]]).unwrap(), b"abc");
+        assert_eq!(read(&[&[0; 4]]).unwrap(), b"");
+        for cut in [&[][..], &[&[2, 0, 0, 0], b"a"], &[&[2, 0, 0, 0], b"ab"], &[&[0xff; 4], b"ab"]] {
+            assert!(read(cut).is_err(), "{cut:?}");
+        }
+    }
+}
