@@ -64,7 +64,7 @@ impl From<Failure> for Broken {
 impl OriginRun {
     /// A run of `job` from piece `from` on that ends before the piece `to` says (`u32::MAX` for the
     /// end), which may move while it runs.
-    pub(super) const fn new(
+    pub(super) fn new(
         peer: Peer,
         job: Arc<Job>,
         fetch: FetchId,

@@ -56,7 +56,8 @@ impl Climb {
             self.is_warm = true;
             return Step::Stay;
         }
-        let gains = self.before.is_none_or(|before| bytes.saturating_mul(100) >= before.saturating_mul(100 + GAIN_PERCENT));
+        let gains =
+            self.before.is_none_or(|before| bytes.saturating_mul(100) >= before.saturating_mul(100 + GAIN_PERCENT));
         if !gains {
             self.is_settled = true;
             self.lanes -= 1;

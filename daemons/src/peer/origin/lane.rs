@@ -241,7 +241,13 @@ impl Lane {
         let last = cursor.writer.take().map(|writer| (writer.piece(), writer.finish_short().1));
         self.set_plan(plan).await?;
         let is_ranged = response.accepts_ranges;
-        self.run.tell(Input::SourceOpened { fetch: self.run.fetch, plan, is_ranged, version: version_hash(&response.version) })
+        self.run
+            .tell(Input::SourceOpened {
+                fetch: self.run.fetch,
+                plan,
+                is_ranged,
+                version: version_hash(&response.version),
+            })
             .await;
         if let Some((piece, digest)) = last {
             self.run.tell(Input::SourceArrived { fetch: self.run.fetch, piece, digest }).await;
