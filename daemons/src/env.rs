@@ -1,7 +1,8 @@
 //! Everything a daemon takes from the world around it: network, disk, clock, entropy, threads.
 //!
 //! The same daemon runs over real sockets and files and over a simulated world; only the [`Env`]
-//! it is handed differs. Nothing else in this crate names `tokio::net`, `std::fs` or a clock.
+//! it is handed differs. What a daemon does after its start reaches sockets, files and clocks through
+//! here alone; the tools for a terminal (`client`, `launch`, `config`) speak to the system directly.
 
 pub mod disk;
 pub mod net;

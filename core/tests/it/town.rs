@@ -8,16 +8,15 @@ mod peers;
 
 use std::collections::{BTreeMap, BinaryHeap};
 
-use df_core::downloader::{self, Downloader, FetchId, GrantId, LinkState, Opening, Report};
-use df_core::id::{HostId, PeerId, PieceDigest, TaskId};
+use df_core::downloader::{self, Downloader, FetchId, LinkState, Opening, Report};
+use df_core::id::{HostId, PieceDigest, TaskId};
 use df_core::machine::Machine;
 use df_core::piece::{Order, PieceNumber, PiecePlan, PieceSet};
 use df_core::scheduler::{
-    self, GrantKey, HostInfo, HostKey, HostKind, Mode, PeerKey, PieceFailure, Registration, RequestId, Scheduler,
-    SchedulerConfig, SourceFailure, Zone,
+    self, HostInfo, HostKey, HostKind, PeerKey, PieceFailure, RequestId, Scheduler, SchedulerConfig, SourceFailure,
+    Zone,
 };
 use df_core::time::{Duration, Instant};
-use slotmap::{Key, KeyData};
 
 /// What a driver waits for the next byte.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
@@ -367,7 +366,6 @@ impl Town {
         }
         self.story.push_back(format!("{:?} {line}", self.now));
     }
-
 }
 
 impl Citizen {

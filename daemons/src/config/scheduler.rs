@@ -144,7 +144,7 @@ pub struct SchedulerFlags {
     #[arg(id = "limits.peer_limit", long = "peer-limit", value_name = "N", env = "DFSCHEDULER_PEER_LIMIT")]
     #[serde(rename = "limits.peer_limit", skip_serializing_if = "Option::is_none")]
     pub peer_limit: Option<usize>,
-    /// Hops a piece may be passed on while it is still arriving; 0 turns relaying off [default: 8]
+    /// Hops a piece may be passed on while it is still arriving; 0 turns relaying off [default: 24]
     #[arg(id = "relay_depth_limit", long = "relay-depth-limit", value_name = "N")]
     #[arg(env = "DFSCHEDULER_RELAY_DEPTH_LIMIT")]
     #[serde(rename = "relay_depth_limit", skip_serializing_if = "Option::is_none")]

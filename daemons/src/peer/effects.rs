@@ -65,8 +65,8 @@ impl Effects {
         let Some(job) = self.peer.job(&task) else { return };
         let to = Arc::new(AtomicU32::new(to.unwrap_or(u32::MAX)));
         let throttle = self.peer.source_throttle().and(job.limit.clone());
-        let run = OriginRun::new(self.peer.clone(), job, fetch, to.clone(), throttle);
-        let handle = self.peer.env().spawn_data(run.run(from)).abort_handle();
+        let run = OriginRun::new(self.peer.clone(), job, fetch, (from, to.clone()), throttle);
+        let handle = self.peer.env().spawn_data(run.run()).abort_handle();
         self.running.insert(fetch, Running::Source(handle, to));
     }
 

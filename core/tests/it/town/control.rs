@@ -1,7 +1,9 @@
 //! The wires between the scheduler of a town and its citizens.
 
 use df_core::downloader::{self, GrantId, Report};
+use df_core::id::PeerId;
 use df_core::machine::Machine;
+use df_core::piece::Order;
 use df_core::scheduler::{self, GrantKey, Mode, PeerKey, Registration, RequestId};
 use slotmap::{Key, KeyData};
 

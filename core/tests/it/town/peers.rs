@@ -1,9 +1,9 @@
 //! What the citizens of a town do: the effects of their downloaders, without bytes.
 
-use df_core::downloader::{self, FetchId, LinkState, Report};
-use df_core::id::HostId;
+use df_core::downloader::{self, FetchId};
+use df_core::id::{HostId, PieceDigest};
 use df_core::machine::Machine;
-use df_core::piece::PieceNumber;
+use df_core::piece::{PieceNumber, PiecePlan};
 use df_core::scheduler::PieceFailure;
 use df_core::time::Duration;
 
