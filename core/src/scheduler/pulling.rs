@@ -139,7 +139,8 @@ impl Scheduler {
         }
         let fresh = self.choose_parents(now, key);
         let puller = &mut self.peers[key].puller;
-        let is_same = puller.offered == fresh && !core::mem::take(&mut puller.is_stale);
+        let is_stale = core::mem::take(&mut puller.is_stale);
+        let is_same = puller.offered == fresh && !is_stale;
         self.set_offered(key, fresh);
         if !is_same && self.offered(key).next().is_some() {
             self.outbox.push(Output::OfferParents { peer: key });

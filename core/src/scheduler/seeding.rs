@@ -294,8 +294,8 @@ impl Scheduler {
         let waiting: Vec<PeerKey> = self.swarms[key].iter().map(|(_, member)| member.peer).collect();
         for peer in waiting {
             let Some(state) = self.peers.get(peer) else { continue };
-            let is_spared = puller.is_some_and(|run| run.peer == peer)
-                || (spares_pullers && state.mode == Mode::Candidates);
+            let is_spared =
+                puller.is_some_and(|run| run.peer == peer) || (spares_pullers && state.mode == Mode::Candidates);
             if !is_spared && (state.state.is_downloading() || state.state == PeerState::Pending) {
                 self.outbox.push(Output::FailTask { peer, why });
                 self.stop_peer(now, peer);
