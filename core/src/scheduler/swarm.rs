@@ -41,6 +41,10 @@ pub(super) struct Swarm {
     /// Members that want pieces.
     pub(super) wanting: u32,
     pub(super) source: SourceBook,
+    /// Members that pull.
+    pub(super) pullers: Vec<PeerKey>,
+    /// Whether a parent has turned up that those who pull have not been offered.
+    pub(super) has_new_parent: bool,
     digests: Vec<Option<PieceDigest>>,
     digest_log: Vec<(u32, PieceDigest)>,
     /// Digests somebody claims, of pieces nobody vouches for yet.
@@ -95,6 +99,8 @@ impl Swarm {
             idle: Pool::default(),
             wanting: 0,
             source: SourceBook::new(false),
+            pullers: Vec::new(),
+            has_new_parent: false,
             digests: Vec::new(),
             digest_log: Vec::new(),
             claims: BTreeMap::new(),

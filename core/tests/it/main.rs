@@ -5,4 +5,5 @@ mod town;
 mod downloader;
 mod parts;
 mod props;
+mod pulling;
 mod scheduler;

@@ -66,7 +66,7 @@ impl Babbler {
             has_source: self.rng.chance(4, 5),
             can_fetch_source: self.rng.chance(4, 5),
             order: Order::RarestFirst,
-            mode: if self.rng.chance(1, 8) { Mode::Candidates } else { Mode::Granted },
+            mode: if self.rng.chance(1, 3) { Mode::Candidates } else { Mode::Granted },
         }))
     }
 
@@ -106,6 +106,10 @@ impl Babbler {
             }
             20 if self.rng.chance(1, 6) => Input::PeerDone { peer },
             20 => Input::PieceHeld { peer, piece },
+            21 if self.rng.chance(1, 2) => {
+                let parent = Self::pick(&mut self.rng, &self.peers);
+                Input::ParentFailed { peer, parent, failure: PieceFailure::NotFound }
+            }
             21 => Input::PieceLost { peer, piece },
             22 if self.rng.chance(1, 4) => Input::PeerLeft { peer },
             23 if self.rng.chance(1, 4) => Input::PeerStopped { peer },

@@ -199,11 +199,12 @@ impl PieceServer {
     }
 
     async fn answer(&self, conn: &mut Conn, request: &Request, child: Child) -> io::Result<()> {
-        let (task, asked) = match &request.target {
+        let (task, name, asked) = match &request.target {
             Target::Health => return send_text(conn, 200, "OK", "ok\n", request).await,
-            Target::Content { task, range } => (task, *range),
+            Target::Content { task, name, range } => (task, *name, *range),
         };
-        let Some(stored) = self.peer.intact(task) else {
+        let called = || name.and_then(|name| self.peer.task_named(&name)).and_then(|task| self.peer.intact(&task));
+        let Some(stored) = self.peer.intact(task).or_else(called) else {
             return refuse(conn, Refusal(404, "no such task here"), None, request.is_kept).await;
         };
         let (range, total) = match self.locate(&stored, asked).await {
