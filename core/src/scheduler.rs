@@ -20,6 +20,7 @@
 //! - I8: runs from the source do not overlap.
 //! - I9: copies per zone add up to the availability.
 //! - I10: a host's lists of peers agree with the peers.
+//! - I11: what a pulling peer merely claims is neither held nor vouched for, and only such peers claim.
 
 pub mod event;
 
@@ -29,6 +30,7 @@ mod grant;
 mod host;
 mod invariants;
 mod membership;
+mod pulling;
 mod rank;
 mod seeding;
 mod swarm;
@@ -47,6 +49,7 @@ pub use event::{
 use crate::blacklist::{Blacklist, BlacklistPolicy};
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
 use crate::machine::{Machine, Outbox};
+use crate::piece::PiecePlan;
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
 use candidates::Work;
@@ -141,6 +144,8 @@ pub struct PeerView {
     pub host_id: HostId,
     /// Its task.
     pub task: TaskId,
+    /// How its content is cut, once somebody with a mandate said so.
+    pub plan: Option<PiecePlan>,
     /// Pieces it has.
     pub held: u32,
     /// Whether it has everything.
@@ -181,6 +186,7 @@ impl Scheduler {
             host: peer.host,
             host_id: host.info.id,
             task: swarm.task,
+            plan: swarm.plan,
             held: swarm.member(peer.row).map_or(0, |member| member.held),
             is_complete: swarm.is_complete(peer.row),
         })
@@ -237,6 +243,10 @@ impl Scheduler {
                 continue;
             }
             self.escape_to_source(now, key);
+            self.review_pullers(now, key);
+            if !self.swarms.contains_key(key) {
+                continue;
+            }
             self.ensure_replicas(now, key);
             let swarm = &self.swarms[key];
             let hungry = swarm.hungry.rows().iter().filter_map(|row| swarm.member(*row));
@@ -280,6 +290,7 @@ impl Machine for Scheduler {
             Input::PieceFinished { grant, elapsed } => self.grant_finished(now, grant, elapsed),
             Input::PieceFailed { grant, failure } => self.grant_failed(now, grant, failure),
             Input::PieceHeld { peer, piece } => self.foreign_piece_held(now, peer, piece),
+            Input::ParentFailed { peer, parent, failure } => self.parent_failed(now, peer, parent, failure),
             Input::PieceLost { peer, piece } => self.reported_lost(now, peer, piece),
             Input::PeerDone { peer } => self.peer_done(now, peer),
             Input::PeerStopped { peer } => self.peer_stopped(now, peer),

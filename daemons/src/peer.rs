@@ -12,6 +12,7 @@ pub mod membership;
 mod origin;
 pub mod source;
 pub mod store;
+pub mod sums;
 pub mod throttle;
 pub mod upload;
 
@@ -38,8 +39,12 @@ use job::{Job, JobOptions};
 use membership::Links;
 use source::{Cidr, Egress, SourceClient, SourceConfig};
 use store::{Label, Room, Store, StoredTask};
+use sums::Sums;
 use throttle::{Limit, Throttle, limit};
 use upload::{Desk, PieceServer};
+
+/// Names of this host remembered.
+const NAME_LIMIT: usize = 1 << 17;
 
 /// Tasks open at once.
 const JOB_LIMIT: usize = 4096;
@@ -79,6 +84,9 @@ struct Inner {
     links: Links,
     downloader: Inbox<Input>,
     jobs: Mutex<BTreeMap<TaskId, Arc<Job>>>,
+    /// Tasks by the names this host has in them, as far as anybody was told.
+    names: Mutex<BTreeMap<PeerId, TaskId>>,
+    sums: Sums,
     download_limit: Limit,
     source_limit: Limit,
     incarnation: u64,
@@ -160,7 +168,24 @@ impl Peer {
         hash.update(task.as_bytes());
         let mut id = [0; PeerId::LEN];
         id.copy_from_slice(&hash.finalize().as_bytes()[..PeerId::LEN]);
-        PeerId::from_bytes(id)
+        let id = PeerId::from_bytes(id);
+        let mut names = lock(&self.0.names);
+        if names.len() >= NAME_LIMIT && !names.contains_key(&id) {
+            names.pop_first();
+        }
+        names.insert(id, *task);
+        id
+    }
+
+    /// The task in which this host has a name: how Dragonfly v1 peers, whose task ids are other than
+    /// ours, say what they want.
+    pub fn task_named(&self, name: &PeerId) -> Option<TaskId> {
+        lock(&self.0.names).get(name).copied()
+    }
+
+    /// MD5 of stored pieces, for Dragonfly v1 peers.
+    pub fn sums(&self) -> &Sums {
+        &self.0.sums
     }
 
     /// An open task.
@@ -352,6 +377,8 @@ pub async fn run(
         links: Links::new(&schedulers),
         downloader: downloads,
         jobs: Mutex::default(),
+        names: Mutex::default(),
+        sums: Sums::default(),
         download_limit: limit(now, config.download.rate_limit.map(|rate| rate.bytes_per_sec())),
         source_limit: limit(now, config.download.source_rate_limit.map(|rate| rate.bytes_per_sec())),
         incarnation: env.seed_for("incarnation"),

@@ -208,13 +208,24 @@ pub enum Input {
         /// Why.
         failure: PieceFailure,
     },
-    /// A piece came by other ways than a grant (a peer that pulls, a late duplicate), and matches the
-    /// digest known here.
+    /// A piece came by other ways than a grant (a late duplicate, a peer that pulls). A peer that
+    /// pulls may say so of a piece whose digest nobody vouches for: then it is worth something to
+    /// others that pull, and to nobody else.
     PieceHeld {
         /// The peer that has it now.
         peer: PeerKey,
         /// The piece.
         piece: u32,
+    },
+    /// A peer that pulls had no luck with a parent it was offered. Its word strikes for itself alone:
+    /// it is offered others, and nobody else hears of it.
+    ParentFailed {
+        /// The peer.
+        peer: PeerKey,
+        /// The parent.
+        parent: PeerKey,
+        /// What happened.
+        failure: PieceFailure,
     },
     /// A peer lost a piece it had (damaged, evicted).
     PieceLost {
@@ -372,7 +383,7 @@ pub enum Output {
         /// The task.
         task: TaskId,
     },
-    /// A peer that pulls is to be told its parents anew: [`Scheduler::parents`](super::Scheduler::parents).
+    /// A peer that pulls is to be told its parents anew: [`Scheduler::offered`](super::Scheduler::offered).
     OfferParents {
         /// The peer.
         peer: PeerKey,

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::event::{GrantKey, HostInfo, HostKey, HostKind, Mode, PeerKey};
+use super::pulling::Puller;
 use super::swarm::Row;
 use crate::blacklist::Record;
 use crate::id::PeerId;
@@ -30,6 +31,8 @@ pub(super) struct Host {
     pub(super) wanting: Vec<PeerKey>,
     /// Whose turn it is among `serving`.
     pub(super) turn: usize,
+    /// Peers that pull and are offered it.
+    pub(super) pulls: u32,
     /// What children say of it.
     pub(super) record: Record<HostKey>,
     /// What its own failures say of it.
@@ -46,6 +49,7 @@ impl Host {
             serving: Vec::new(),
             wanting: Vec::new(),
             turn: 0,
+            pulls: 0,
             record: Record::new(now),
             isolation: Isolation::new(),
         }
@@ -128,6 +132,8 @@ pub(super) struct Peer {
     /// Whether it may be served across zones whatever its own zone has, because nothing came from
     /// there for too long; until something does.
     pub(super) is_escaping: bool,
+    /// What concerns it if it pulls.
+    pub(super) puller: Puller,
 }
 
 /// The right of `child` to fetch `piece` from `parent`, until it ends or its time is up.

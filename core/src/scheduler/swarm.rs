@@ -42,6 +42,10 @@ pub(super) struct Swarm {
     /// Members that want pieces.
     pub(super) wanting: u32,
     pub(super) source: SourceBook,
+    /// Members that pull.
+    pub(super) pullers: Vec<PeerKey>,
+    /// Whether a parent has turned up that those who pull have not been offered.
+    pub(super) has_new_parent: bool,
     /// Copies somebody wants of a cached content.
     pub(super) replicas: Replicas,
     digests: Vec<Option<PieceDigest>>,
@@ -98,6 +102,8 @@ impl Swarm {
             idle: Pool::default(),
             wanting: 0,
             source: SourceBook::new(false),
+            pullers: Vec::new(),
+            has_new_parent: false,
             replicas: Replicas::default(),
             digests: Vec::new(),
             digest_log: Vec::new(),

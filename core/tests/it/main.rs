@@ -6,4 +6,5 @@ mod town;
 mod downloader;
 mod parts;
 mod props;
+mod pulling;
 mod scheduler;

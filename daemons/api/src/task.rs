@@ -209,7 +209,10 @@ mod tests {
     fn cached_contents_are_named_by_cid_and_tag_alone() {
         let id = |cid: &str, tag: &str| TaskRequest::cached(cid, tag).unwrap().id();
         // Frozen, and computed once more outside.
-        assert_eq!(id("testid", "testtag").to_string(), "45d2ff2b3680222594908a8f1fbeaebe74cdc7bf266393c10069385a1dc1ec56");
+        assert_eq!(
+            id("testid", "testtag").to_string(),
+            "45d2ff2b3680222594908a8f1fbeaebe74cdc7bf266393c10069385a1dc1ec56"
+        );
         let names = [("a", ""), ("a", "b"), ("ab", ""), ("b", "a"), ("..", ""), (".", ""), ("/", ""), ("../a", "")];
         for (at, (cid, tag)) in names.iter().enumerate() {
             assert!(names[at + 1..].iter().all(|(c, t)| id(cid, tag) != id(c, t)), "{cid} {tag}");

@@ -263,11 +263,8 @@ impl Session<'_> {
     }
 
     async fn stat(&self, stat: &Stat, blank: Answer) -> Result<Answer, Ending> {
-        let request = wire::StatTaskRequest {
-            cid: stat.name.cid.clone(),
-            url_meta: meta(&stat.name),
-            local_only: stat.local,
-        };
+        let request =
+            wire::StatTaskRequest { cid: stat.name.cid.clone(), url_meta: meta(&stat.name), local_only: stat.local };
         let found = self.daemon().await?.stat(request).await?;
         Ok(Answer {
             task: Some(found.task_id),

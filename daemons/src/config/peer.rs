@@ -258,13 +258,7 @@ impl Default for Source {
 
 impl Default for Store {
     fn default() -> Self {
-        Self {
-            quota: None,
-            free_floor: Size::new(256 << 20),
-            high_watermark: 90,
-            low_watermark: 80,
-            task_ttl: None,
-        }
+        Self { quota: None, free_floor: Size::new(256 << 20), high_watermark: 90, low_watermark: 80, task_ttl: None }
     }
 }
 

@@ -41,7 +41,8 @@ impl Peer {
                 peers: 0,
             });
         }
-        let absent = |why: &str| Failure::new(Code::NotFound, format!("{} is not in the cache", request.shown())).because(why);
+        let absent =
+            |why: &str| Failure::new(Code::NotFound, format!("{} is not in the cache", request.shown())).because(why);
         if local_only {
             return Err(absent("this host does not have all of it"));
         }

@@ -182,7 +182,7 @@ async fn fetch_piece(
     let range = job.stored.plan().ok_or(PieceFailure::Local)?.range(piece);
     let writer = job.stored.begin(piece).ok_or(PieceFailure::Local)?;
     let throttle = peer.download_throttle().and(job.limit.clone());
-    let request = PieceRequest { address: parent.pieces, task, range, nearly_at_bytes };
+    let request = PieceRequest { address: parent.pieces, task, v1: parent.v1, range, nearly_at_bytes };
     let inbox = peer.downloader().clone();
     let nearly = move || {
         inbox.try_tell(Input::FetchNearlyFinished { fetch });
@@ -200,7 +200,9 @@ async fn fetch_piece(
 
 /// Asks a parent what it has; an answer that cannot be had is no answer.
 fn ask_parent(peer: &Peer, task: TaskId, parent: HostId) {
-    let Some(address) = peer.links().parent(&parent).map(|parent| parent.rpc) else { return };
+    // (A v1 daemon would have to be asked in its own way; the scheduler knows what it has.)
+    let known = peer.links().parent(&parent).filter(|parent| parent.v1.is_none());
+    let Some(address) = known.map(|parent| parent.rpc) else { return };
     let (peer, plan) = (peer.clone(), peer.job(&task).and_then(|job| job.stored.plan()));
     let Some(plan) = plan else { return };
     tokio::spawn(async move {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use df_api::v1::V1Name;
 use df_core::downloader::PieceFailure;
 use df_core::id::{HostId, PieceDigest, TaskId};
 use df_core::piece::ByteRange;
@@ -57,12 +58,14 @@ pub struct PieceClient {
 type Idle = BTreeMap<SocketAddr, Vec<(Conn, Instant)>>;
 
 /// What to fetch from whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PieceRequest {
     /// The parent's piece port.
     pub address: SocketAddr,
     /// The task.
     pub task: TaskId,
+    /// What the parent calls the task and itself, if it is a Dragonfly v1 daemon.
+    pub v1: Option<Arc<V1Name>>,
     /// Bytes of the content, all of one piece.
     pub range: ByteRange,
     /// When this many bytes are left, `nearly` is called.
@@ -156,10 +159,13 @@ impl PieceClient {
 
 async fn exchange(conn: &mut Conn, request: &PieceRequest, host: HostId) -> io::Result<Head> {
     let PieceRequest { address, task, range, .. } = request;
-    let id = task.to_string();
+    let (id, peer) = match &request.v1 {
+        Some(name) => (name.task().to_owned(), name.peer().to_owned()),
+        None => (task.to_string(), host.to_string()),
+    };
     let text = format!(
-        "GET /download/{}/{id}?peerId={host} HTTP/1.1\r\nHost: {address}\r\nRange: bytes={}-{}\r\n\r\n",
-        &id[..3],
+        "GET /download/{}/{id}?peerId={peer} HTTP/1.1\r\nHost: {address}\r\nRange: bytes={}-{}\r\n\r\n",
+        id.get(..3).unwrap_or_default(),
         range.start,
         range.end().saturating_sub(1)
     );

@@ -7,6 +7,7 @@ mod descriptor;
 mod download;
 mod metadata;
 mod offer;
+mod v1;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -136,7 +137,11 @@ impl Daemon for Local {
     }
 
     async fn get_piece_tasks(&self, request: Request<PieceTaskRequest>) -> Result<Response<PiecePacket>, Status> {
-        Ok(Response::new(metadata::packet(&self.peer, &self.host, &request.into_inner())?))
+        let request = request.into_inner();
+        if v1::is_foreign(&request) {
+            return v1::packet(&self.peer, &self.host, &request).await.map(Response::new);
+        }
+        Ok(Response::new(metadata::packet(&self.peer, &self.host, &request)?))
     }
 
     async fn sync_piece_tasks(

@@ -14,6 +14,7 @@ use df_api::scheduler::scheduler_client::SchedulerClient;
 use df_api::scheduler::scheduler_event::Event as Down;
 use df_api::scheduler::{self as wire, AnnounceResponse, HostEvent};
 use df_api::task::TaskRequest;
+use df_api::v1::V1Name;
 use df_api::{convert, dial};
 use df_core::downloader::{GrantId, Input, LinkState, Report, TaskFailure};
 use df_core::hash_ring::HashRing;
@@ -62,7 +63,7 @@ const ANNOUNCE_LIMIT: usize = 64;
 const DIGEST_LIMIT: usize = 100_000;
 
 /// Where another host can be reached, on its scheduler's word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParentAddress {
     /// Its piece port.
     pub pieces: SocketAddr,
@@ -70,6 +71,8 @@ pub struct ParentAddress {
     pub rpc: SocketAddr,
     /// Whether it is a seed peer.
     pub is_seed: bool,
+    /// What a Dragonfly v1 daemon calls the task and itself.
+    pub v1: Option<Arc<V1Name>>,
 }
 
 /// The streams to all schedulers. Cheap to clone.
@@ -177,7 +180,7 @@ impl Links {
 
     /// Where a host can be reached.
     pub fn parent(&self, host: &HostId) -> Option<ParentAddress> {
-        lock(&self.0.parents).get(host).copied()
+        lock(&self.0.parents).get(host).cloned()
     }
 
     /// Tells a task's scheduler that this host is in it, with what it has; and whoever was its scheduler
@@ -473,6 +476,11 @@ impl Keeper {
             pieces: SocketAddr::new(ip, port(parent.piece_port)?),
             rpc: SocketAddr::new(ip, port(parent.rpc_port)?),
             is_seed: parent.kind() == wire::HostKind::Seed,
+            v1: if parent.v1_peer_id.is_empty() {
+                None
+            } else {
+                Some(Arc::new(V1Name::new(&parent.v1_task_id, &parent.v1_peer_id)?))
+            },
         };
         let mut parents = lock(&self.links.0.parents);
         if parents.len() >= PARENT_LIMIT && !parents.contains_key(&host) {

@@ -106,19 +106,18 @@ impl Store {
         let (index, is_fresh) = open_index(&root.join("index"))?;
         let boot = env.disk.boot_id();
         let books = Mutex::new(Books::default());
-        let store =
-            Self(Arc::new(Inner {
-                env,
-                root: root.to_owned(),
-                room,
-                index,
-                host,
-                boot,
-                books,
-                files: Mutex::default(),
-                evictions: Notify::new(),
-                _lock: Some(lock),
-            }));
+        let store = Self(Arc::new(Inner {
+            env,
+            root: root.to_owned(),
+            room,
+            index,
+            host,
+            boot,
+            books,
+            files: Mutex::default(),
+            evictions: Notify::new(),
+            _lock: Some(lock),
+        }));
         let import = store.import_dir();
         store.0.env.disk.remove_dir_all(&import).map_err(|e| disk_failure("empty", &import, &e))?;
         store.load_index(is_fresh)?;

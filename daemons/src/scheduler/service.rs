@@ -7,8 +7,8 @@ use df_api::failure::{Code, Failure};
 use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_server::Scheduler;
 use df_api::scheduler::{
-    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, Host, PeerPacket, PeerResult, PeerTarget, PeerTaskRequest,
-    PieceResult, RegisterResult, StatTaskRequest, Task,
+    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, Host, PeerPacket, PeerResult,
+    PeerTarget, PeerTaskRequest, PieceResult, RegisterResult, StatTaskRequest, Task,
 };
 use df_core::scheduler::TaskView;
 use futures_util::stream::BoxStream;
@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::stream::{Desk, Session, outbox};
+use super::v1::V1;
 use crate::env::net::Remote;
 
 /// How long a new stream may take to introduce its host.
@@ -25,11 +26,12 @@ const HELLO_TERM: Duration = Duration::from_secs(5);
 /// The service.
 pub(super) struct Service {
     desk: Arc<Desk>,
+    v1: V1,
 }
 
 impl Service {
-    pub(super) const fn new(desk: Arc<Desk>) -> Self {
-        Self { desk }
+    pub(super) const fn new(desk: Arc<Desk>, v1: V1) -> Self {
+        Self { desk, v1 }
     }
 }
 
@@ -80,23 +82,27 @@ impl Scheduler for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
     }
 
-    async fn register_peer_task(&self, _: Request<PeerTaskRequest>) -> Result<Response<RegisterResult>, Status> {
-        not_yet()
+    async fn register_peer_task(&self, request: Request<PeerTaskRequest>) -> Result<Response<RegisterResult>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.register(request.into_inner(), remote).await.map(Response::new)
     }
 
     async fn report_piece_result(
         &self,
-        _: Request<Streaming<PieceResult>>,
+        request: Request<Streaming<PieceResult>>,
     ) -> Result<Response<Self::ReportPieceResultStream>, Status> {
-        not_yet()
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.report(request.into_inner(), remote).await.map(Response::new)
     }
 
-    async fn report_peer_result(&self, _: Request<PeerResult>) -> Result<Response<()>, Status> {
-        not_yet()
+    async fn report_peer_result(&self, request: Request<PeerResult>) -> Result<Response<()>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.finish(request.into_inner(), remote).await.map(Response::new)
     }
 
-    async fn leave_task(&self, _: Request<PeerTarget>) -> Result<Response<()>, Status> {
-        not_yet()
+    async fn leave_task(&self, request: Request<PeerTarget>) -> Result<Response<()>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.leave_task(request.into_inner(), remote).await.map(Response::new)
     }
 
     async fn stat_task(&self, request: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {

@@ -115,7 +115,8 @@ impl Desk {
         Self(Arc::new(Inner { env, inbox, trusted, last: AtomicU64::new(0), books: Mutex::default() }))
     }
 
-    fn next(&self) -> u64 {
+    /// A number nobody else has: of a stream, of a request.
+    pub(super) fn next(&self) -> u64 {
         self.0.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -136,6 +137,7 @@ impl Desk {
             rpc_port: host.rpc_port,
             piece_port: host.piece_port,
             kind: convert::host_kind_message(info.kind).into(),
+            ..wire::Parent::default()
         };
         {
             let mut books = lock(&self.0.books);
@@ -175,6 +177,12 @@ impl Desk {
         self.0.inbox.tell(Input::TaskDeleted { task }).await;
     }
 
+    /// Whether a host that connects from `from` may say that it is to be found at `claimed`.
+    pub(super) fn may_advertise(&self, claimed: IpAddr, from: IpAddr) -> bool {
+        let is_own = claimed.to_canonical() == from || (claimed.is_loopback() && from.is_loopback());
+        is_own || self.0.trusted.iter().any(|network| network.contains(from))
+    }
+
     /// Nobody is sent to an address that is not the connection's own, or the scheduler would make
     /// others attack whoever a host names.
     fn check_address(&self, host: &wire::Host, remote: Option<Remote>) -> Result<(), Failure> {
@@ -186,8 +194,7 @@ impl Desk {
         }
         let Some(Remote::Tcp(from)) = remote else { return Ok(()) };
         let from = from.ip().to_canonical();
-        let is_own = claimed.to_canonical() == from || (claimed.is_loopback() && from.is_loopback());
-        if is_own || self.0.trusted.iter().any(|network| network.contains(from)) {
+        if self.may_advertise(claimed, from) {
             return Ok(());
         }
         Err(Failure::new(Code::Blocked, format!("{claimed} is advertised over a connection from {from}"))
@@ -280,8 +287,7 @@ impl Session {
             }
             books.remember(task, wish);
         }
-        let cached =
-            is_cached.then_some(Cached { is_imported: register.is_imported, replicas: register.replicas });
+        let cached = is_cached.then_some(Cached { is_imported: register.is_imported, replicas: register.replicas });
         let request = RequestId(self.desk.next());
         let stream = books.streams.get_mut(&self.id).ok_or_else(|| Malformed("the stream is closed".to_owned()))?;
         if stream.peers.len() + stream.waiting.len() >= SESSION_LIMIT {
@@ -323,7 +329,8 @@ impl Drop for Session {
 }
 
 impl Books {
-    fn remember(&mut self, task: TaskId, wish: TaskRequest) {
+    /// Remembers what a task is.
+    pub(super) fn remember(&mut self, task: TaskId, wish: TaskRequest) {
         if self.tasks.len() >= TASK_LIMIT && !self.tasks.contains_key(&task) {
             self.tasks.pop_first();
         }

@@ -86,7 +86,8 @@ async fn until(is_so: impl Fn() -> bool) {
 
 fn random(seed: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
-    let mut bytes: Vec<u8> = std::iter::from_fn(|| Some(rng.next_u64().to_le_bytes())).take(len / 8 + 1).flatten().collect();
+    let mut bytes: Vec<u8> =
+        std::iter::from_fn(|| Some(rng.next_u64().to_le_bytes())).take(len / 8 + 1).flatten().collect();
     bytes.truncate(len);
     bytes
 }

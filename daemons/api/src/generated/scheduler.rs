@@ -9,8 +9,6 @@ pub struct PeerTaskRequest {
     pub peer_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "4")]
     pub peer_host: ::core::option::Option<PeerHost>,
-    #[prost(message, optional, tag = "5")]
-    pub host_load: ::core::option::Option<super::base::HostLoad>,
     #[prost(bool, tag = "6")]
     pub is_migrating: bool,
     #[prost(enumeration = "Pattern", tag = "7")]
@@ -529,6 +527,11 @@ pub struct Parent {
     pub piece_port: u32,
     #[prost(enumeration = "HostKind", tag = "5")]
     pub kind: i32,
+    /// How a Dragonfly v1 daemon calls the task and itself; empty for our own, which know the task by its id.
+    #[prost(string, tag = "6")]
+    pub v1_task_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub v1_peer_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Revoke {

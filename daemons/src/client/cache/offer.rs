@@ -41,8 +41,7 @@ impl Input {
         }
         let cannot = |error: &io::Error| local(&format!("read {}", path.display()), error);
         let kind = std::fs::metadata(path).map_err(|error| cannot(&error))?.file_type();
-        let refused =
-            |why: &str| Failure::new(Code::LocalIo, format!("cannot import {}", path.display())).because(why);
+        let refused = |why: &str| Failure::new(Code::LocalIo, format!("cannot import {}", path.display())).because(why);
         if kind.is_dir() {
             return Err(refused("it is a directory").hint("import an archive: tar c DIR | dfcache import … -"));
         }

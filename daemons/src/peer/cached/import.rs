@@ -365,7 +365,11 @@ fn unchanged(file: &File, before: Option<&Metadata>) -> Result<(), Failure> {
 /// # Errors
 /// [`Code::Exists`] if the name stands for other bytes, here or with others; [`Code::Digest`] if it is
 /// the digest of other bytes; [`Code::LocalIo`], [`Code::NoSpace`].
-pub(in crate::peer) async fn import(peer: &Peer, wish: Wish, source: Source) -> Result<wire::ImportTaskResult, Failure> {
+pub(in crate::peer) async fn import(
+    peer: &Peer,
+    wish: Wish,
+    source: Source,
+) -> Result<wire::ImportTaskResult, Failure> {
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
     let (request, env) = (wish.request.clone(), peer.env().clone());

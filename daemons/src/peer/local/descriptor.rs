@@ -24,8 +24,8 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::env::Env;
 use super::offer::{self, Offers};
+use crate::env::Env;
 use crate::env::net::{Accepted, Conn, Listener, Remote, is_temporary};
 use crate::peer::store::StoredTask;
 use crate::sync::lock;

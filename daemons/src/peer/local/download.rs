@@ -49,7 +49,9 @@ pub(super) async fn export(
     busy: Busy,
 ) -> Result<BoxStream<'static, Result<DownResult, Status>>, Status> {
     if !request.output.is_empty() {
-        return Err(Failure::new(Code::Usage, "an export of which the daemon writes the output is an ExportTask").into());
+        return Err(
+            Failure::new(Code::Usage, "an export of which the daemon writes the output is an ExportTask").into()
+        );
     }
     let name = super::cached::named(&request.cid, request.url_meta.as_ref())?;
     let rate = rate_of(request.limit);

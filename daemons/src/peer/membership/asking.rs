@@ -47,9 +47,7 @@ impl Links {
     /// Waits until a task has a scheduler, but not longer than `term`.
     pub async fn wait(&self, task: &TaskId, term: Duration) {
         let mut changes = self.0.changes.subscribe();
-        let linked = async {
-            while !self.is_linked(task) && changes.changed().await.is_ok() {}
-        };
+        let linked = async { while !self.is_linked(task) && changes.changed().await.is_ok() {} };
         let _ = timeout(term, linked).await;
     }
 

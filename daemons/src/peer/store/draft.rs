@@ -51,12 +51,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Code::NoSpace`]; [`Code::Busy`] if the same task is being imported; [`Code::LocalIo`].
-    pub fn draft(
-        &self,
-        task: &TaskId,
-        len: Option<u64>,
-        existing: Option<BorrowedFd<'_>>,
-    ) -> Result<Draft, Failure> {
+    pub fn draft(&self, task: &TaskId, len: Option<u64>, existing: Option<BorrowedFd<'_>>) -> Result<Draft, Failure> {
         let reservation = self.reserve(task, len.unwrap_or(0))?;
         let folder = self.import_dir();
         let disk = &self.0.env.disk;

@@ -165,13 +165,7 @@ impl Books {
 }
 
 impl StoredTask {
-    pub(super) fn create(
-        env: &Env,
-        id: TaskId,
-        paths: &Paths,
-        boot: [u8; 16],
-        label: &Label,
-    ) -> Result<Self, Failure> {
+    pub(super) fn create(env: &Env, id: TaskId, paths: &Paths, boot: [u8; 16], label: &Label) -> Result<Self, Failure> {
         let failure = |path: &PathBuf, e: &io::Error| disk_failure("create", path, e);
         env.disk.create_dir_all(&paths.dir).map_err(|e| failure(&paths.dir, &e))?;
         let data = env.disk.open(&paths.data, OpenMode::Any).map_err(|e| failure(&paths.data, &e))?;
@@ -187,14 +181,7 @@ impl StoredTask {
         Ok(Self::new(id, data, paths, created_secs, label.clone(), Books::new(journal)))
     }
 
-    fn new(
-        id: TaskId,
-        file: Arc<dyn DiskFile>,
-        paths: &Paths,
-        created_secs: u64,
-        label: Label,
-        books: Books,
-    ) -> Self {
+    fn new(id: TaskId, file: Arc<dyn DiskFile>, paths: &Paths, created_secs: u64, label: Label, books: Books) -> Self {
         Self {
             id,
             file,

@@ -53,11 +53,10 @@ async fn results_are_json_for_those_who_ask() {
     let [one, two] = [&cluster.daemons[0], &cluster.daemons[1]];
     let file = cluster.file("f", &random(2, MIB));
     let imported = ask(one, &format!("import -i c -t t {file} --json")).await.exits(0).json();
-    assert_eq!((&imported["announced"], &imported["existed"], &imported["bytes"]), (
-        &"confirmed".into(),
-        &false.into(),
-        &MIB.into()
-    ));
+    assert_eq!(
+        (&imported["announced"], &imported["existed"], &imported["bytes"]),
+        (&"confirmed".into(), &false.into(), &MIB.into())
+    );
     assert_eq!(ask(one, &format!("import -i c -t t {file} --json -q")).await.json()["existed"], true);
     assert_eq!(ask(two, "stat -i c -t t --json").await.json()["local"], false);
     let output = cluster.path("out");
@@ -210,7 +209,10 @@ async fn nobody_from_another_host_may_ask() {
     let cid = || "c".to_owned();
     let refused = [
         client.stat_task(StatTaskRequest { cid: cid(), ..Default::default() }).await.err(),
-        client.import_task(ImportTaskRequest { cid: cid(), path: "/etc/passwd".into(), ..Default::default() }).await.err(),
+        client
+            .import_task(ImportTaskRequest { cid: cid(), path: "/etc/passwd".into(), ..Default::default() })
+            .await
+            .err(),
         client.export_task(ExportTaskRequest { cid: cid(), output: "/tmp/x".into(), ..Default::default() }).await.err(),
         client.delete_task(DeleteTaskRequest { cid: cid(), ..Default::default() }).await.err(),
         client.export(ExportTaskRequest { cid: cid(), ..Default::default() }).await.err(),
@@ -232,10 +234,17 @@ async fn the_calls_of_dragonfly_v1_are_served_for_the_daemons_own_user() {
     let import = ImportTaskRequest { cid: cid.clone(), url_meta: url_meta.clone(), path, ..Default::default() };
     client.import_task(import).await.unwrap();
     client.stat_task(stat()).await.unwrap();
-    let export =
-        ExportTaskRequest { cid: cid.clone(), url_meta: url_meta.clone(), output: output.clone(), ..Default::default() };
+    let export = ExportTaskRequest {
+        cid: cid.clone(),
+        url_meta: url_meta.clone(),
+        output: output.clone(),
+        ..Default::default()
+    };
     client.export_task(export).await.unwrap();
     assert_eq!(std::fs::read(&output).unwrap(), b"content");
-    client.delete_task(DeleteTaskRequest { cid: cid.clone(), url_meta: url_meta.clone(), local_only: false }).await.unwrap();
+    client
+        .delete_task(DeleteTaskRequest { cid: cid.clone(), url_meta: url_meta.clone(), local_only: false })
+        .await
+        .unwrap();
     assert_eq!(failure_of(&client.stat_task(stat()).await.unwrap_err()).code, Code::NotFound);
 }

@@ -28,9 +28,10 @@ async fn import_all(cluster: &Cluster, len: usize) {
 async fn a_lost_scheduler_costs_none_of_fifty_downloads() {
     let (cluster, mut schedulers) = cluster(5).await;
     import_all(&cluster, MIB).await;
-    let exports = cluster.daemons[1..].iter().enumerate().flat_map(|(who, daemon)| {
-        (0..CONTENTS).map(move |number| (who, number, daemon))
-    });
+    let exports = cluster.daemons[1..]
+        .iter()
+        .enumerate()
+        .flat_map(|(who, daemon)| (0..CONTENTS).map(move |number| (who, number, daemon)));
     let running: Vec<_> = exports
         .map(|(who, number, daemon)| {
             let (cid, out) = (format!("c{number}"), cluster.path(&format!("out-{who}-{number}")));
@@ -42,7 +43,8 @@ async fn a_lost_scheduler_costs_none_of_fifty_downloads() {
     until(|| cluster.daemons[1..].iter().all(|daemon| daemon.stored_files().len() >= 20)).await;
     let (lost, _) = schedulers.remove(0);
     lost.kill().await;
-    let ended = join_all(running.into_iter().map(|(child, number, out)| async move { (finish(child).await, number, out) }));
+    let ended =
+        join_all(running.into_iter().map(|(child, number, out)| async move { (finish(child).await, number, out) }));
     for (ran, number, out) in ended.await {
         ran.exits(0);
         assert!(std::fs::read(out).unwrap() == random(number, MIB));
