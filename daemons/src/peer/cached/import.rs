@@ -454,7 +454,8 @@ mod tests {
         };
         assert_eq!(read(&[&[2, 0, 0, 0], b"ab", &[1, 0, 0, 0], b"c", &[0; 4]]).unwrap(), b"abc");
         assert_eq!(read(&[&[0; 4]]).unwrap(), b"");
-        for cut in [&[][..], &[&[2, 0, 0, 0], b"a"], &[&[2, 0, 0, 0], b"ab"], &[&[0xff; 4], b"ab"]] {
+        let cuts: [&[&[u8]]; 4] = [&[], &[&[2, 0, 0, 0], b"a"], &[&[2, 0, 0, 0], b"ab"], &[&[0xff; 4], b"ab"]];
+        for cut in cuts {
             assert!(read(cut).is_err(), "{cut:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use df_daemons::config::HostPort;
 use futures_util::future::join_all;
 
 use super::{MIB, ask, ask_until, command, finish, random, until};
@@ -79,7 +80,7 @@ async fn schedulers_that_disagree_lose_nothing() {
     let (mut cluster, schedulers) = cluster(2).await;
     let files = [cluster.file("1", b"one"), cluster.file("2", b"two")];
     // Each daemon sees another scheduler than the other: both may use the name.
-    let addresses: Vec<_> = schedulers.iter().map(|(_, address)| address.to_string().parse().unwrap()).collect();
+    let addresses: Vec<HostPort> = schedulers.iter().map(|(_, address)| address.to_string().parse().unwrap()).collect();
     for who in 0..2 {
         cluster.daemons[who].config.scheduler.addresses = vec![addresses[who].clone()];
         cluster.daemons[who].restart().await;
