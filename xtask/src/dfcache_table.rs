@@ -96,7 +96,8 @@ fn build(is_dev: bool) -> Result<PathBuf> {
         cargo.arg("--release");
     }
     ensure!(cargo.status().context("cargo does not start")?.success(), "the programs do not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo::root().map(|root| root.join("target")), |dir| Ok(dir.into()))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| repo::root().map(|root| root.join("target")), |dir| Ok(dir.into()))?;
     Ok(target.join(if is_dev { "debug" } else { "release" }))
 }
 
@@ -214,8 +215,10 @@ fn many(cluster: &mut Cluster, count: usize, page: &mut String) -> Result<()> {
     let imported = since.elapsed();
     let mut stats = measure(cluster, count, 1000.min(count))?;
     let before = summary(&mut stats);
-    let restart = cluster.restart(1)?;
+    let since = now();
+    cluster.restart(1)?;
     good(cluster.run(1, &format!("stat -i many-{} --local", count.saturating_sub(1)))?)?;
+    let restart = since.elapsed();
     let since = now();
     while cluster.run(2, &format!("stat -i many-{}", count / 2))?.exit != Some(0) {
         ensure!(since.elapsed() < Duration::from_secs(60), "the contents are not announced again");
@@ -229,7 +232,7 @@ fn many(cluster: &mut Cluster, count: usize, page: &mut String) -> Result<()> {
          | what | took |\n| --- | ---: |\n\
          | {count} imports of a few bytes, one after the other | {} ms each |\n\
          | `dfcache stat` on the other node, median and 99th percentile | {before} ms |\n\
-         | restart of the daemon (SIGKILL), until it is ready | {} ms |\n\
+         | restart of the daemon (SIGKILL), until it has answered a local `dfcache stat` | {} ms |\n\
          | after that, until the other node finds one of the contents again | {} ms |\n\
          | `dfcache stat` after that | {after} ms |",
         ms(imported / u32::try_from(count.max(1)).unwrap_or(1)),
@@ -246,6 +249,8 @@ fn measure(cluster: &Cluster, count: usize, times: usize) -> Result<Vec<Duration
 
 fn summary(stats: &mut [Duration]) -> String {
     stats.sort_unstable();
-    let at = |percent: usize| stats.get((stats.len() * percent / 100).min(stats.len().saturating_sub(1))).copied().unwrap_or_default();
+    let at = |percent: usize| {
+        stats.get((stats.len() * percent / 100).min(stats.len().saturating_sub(1))).copied().unwrap_or_default()
+    };
     format!("{}, {}", ms(at(50)), ms(at(99)))
 }

@@ -78,11 +78,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a daemon (again, if it runs): how long that took.
+    /// Starts a daemon; again, if it runs.
     ///
     /// # Errors
     /// When it does not become ready.
-    pub(super) fn restart(&mut self, number: usize) -> Result<Duration> {
+    pub(super) fn restart(&mut self, number: usize) -> Result<()> {
         let said = |scheduler: &Process| scheduler.ready.trim().rsplit('=').next().unwrap_or_default().to_owned();
         let schedulers: Vec<String> = self.schedulers.iter().map(said).collect();
         let arguments = [
@@ -97,9 +97,8 @@ impl Cluster {
         let log = self.path(&format!("node{number}.log"));
         let slot = self.daemons.get_mut(number - 1).context("no such daemon")?;
         drop(slot.take());
-        let since = now();
         *slot = Some(Process::start(&self.programs.join("dfdaemon"), &log, &arguments)?);
-        Ok(since.elapsed())
+        Ok(())
     }
 
     /// A path in the folder all work in.

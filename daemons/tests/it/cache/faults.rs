@@ -33,6 +33,7 @@ async fn a_daemon_killed_in_the_middle_of_an_import_has_nothing_of_it() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(format!("{}.data", "ab".repeat(32))), b"x").unwrap();
     cluster.daemons[0].restart().await;
+    ask(&cluster.daemons[0], "stat -i c").await.exits(10);
     assert!(cluster.daemons[0].stored_files().is_empty());
 }
 
