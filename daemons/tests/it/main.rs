@@ -5,3 +5,4 @@ mod cluster;
 mod origin;
 mod source;
 mod swarm;
+mod v1;

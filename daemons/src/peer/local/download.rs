@@ -44,7 +44,7 @@ pub(super) async fn start(
 fn checked(request: DownRequest) -> Result<TaskRequest, Failure> {
     let usage = |what: &str| Failure::new(Code::Usage, what);
     if !request.deliver_descriptor || !request.output.is_empty() {
-        return Err(usage("this daemon hands out descriptors and writes no files")
+        return Err(usage("a download goes to an output, or is handed out as a descriptor: one of them")
             .hint("ask with deliver_descriptor and without an output, as our dfget does"));
     }
     let meta = request.url_meta.unwrap_or_default();
@@ -59,7 +59,7 @@ fn checked(request: DownRequest) -> Result<TaskRequest, Failure> {
 }
 
 /// A limit in bytes per second as v1 has it: a float, 0 for none.
-fn rate_of(limit: f64) -> Option<u64> {
+pub(super) fn rate_of(limit: f64) -> Option<u64> {
     (limit.is_finite() && limit >= 1.0).then_some(limit as u64)
 }
 
