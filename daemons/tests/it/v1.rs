@@ -208,6 +208,28 @@ async fn malformed_v1_calls_are_refused_with_a_code() {
     }
 }
 
+/// What a v1 child asks on the piece port: its own task id, and the name its scheduler told it.
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_are_found_by_the_name_a_v1_child_was_told() {
+    let origin = Origin::start(Content::random(13, MIB)).await;
+    let cluster = Cluster::start(0, 1).await;
+    let name = cluster.download(0, &origin.url()).await.unwrap().last.peer_id;
+    let (address, foreign) = (cluster.daemons[0].pieces.to_string(), "ab".repeat(32));
+    let ask = async |path: String| soon(peer::fetch(&address, &path, "Range: bytes=10-19\r\n")).await;
+    let found = ask(format!("/download/aba/{foreign}?peerId={name}")).await.unwrap();
+    assert_eq!(found, origin.bytes()[10..20]);
+    for (path, status) in [
+        (format!("/download/aba/{foreign}?peerId={}", "0".repeat(32)), "404"),
+        (format!("/download/aba/{foreign}?peerId=../../etc"), "404"),
+        (format!("/download/aba/{foreign}"), "404"),
+        (format!("/download/xyz/{foreign}?peerId={name}"), "400"),
+        (format!("/download/aba/../x?peerId={name}"), "404"),
+    ] {
+        let refused = ask(path.clone()).await.unwrap_err();
+        assert!(refused.starts_with(&format!("http/1.1 {status}")), "{path}: {refused}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_to_a_path_are_refused_over_tcp() {
     let origin = Origin::start(Content::random(12, 100)).await;
