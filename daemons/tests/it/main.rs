@@ -6,3 +6,4 @@ mod cluster;
 mod origin;
 mod source;
 mod swarm;
+mod v1;
