@@ -186,9 +186,9 @@ impl<'a> Session<'a> {
             in_order,
             ..job.request.clone()
         };
-        let mut transfer = Transfer { session: self, daemon, state: State::Waiting(output) };
+        let mut transfer = Transfer { session: self, daemon, state: State::Waiting(output), is_kept: false };
         let last = transfer.run(request, meter).await?;
-        let len = last.content_length.unwrap_or(last.completed_length);
+        let (len, was_kept) = (last.content_length.unwrap_or(last.completed_length), transfer.is_kept);
         let link = match transfer.state {
             State::Writing(delivery) => {
                 let is_private = daemon.is_private;
@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
             }
             State::Waiting(_) | State::Gone => None,
         };
-        self.unfinished.set(self.unfinished.get().saturating_sub(usize::from(link.is_some())));
+        self.unfinished.set(self.unfinished.get().saturating_sub(usize::from(was_kept)));
         let ms = micros(self.env.clock.now() - since) / 1000;
         let tally = last.tally.unwrap_or_default();
         let resumed = is_resumed && tally.reused_pieces > 0;
@@ -265,6 +265,8 @@ struct Transfer<'a> {
     session: &'a Session<'a>,
     daemon: &'a Daemon,
     state: State,
+    /// Whether it is worth going on with if it does not come to its end now.
+    is_kept: bool,
 }
 
 /// What has become of the output.
@@ -287,6 +289,7 @@ impl Transfer<'_> {
             if !result.ticket.is_empty() || is_empty {
                 self.begin(&result).await?;
             }
+            self.keep(&result);
             self.advance(result.contiguous_length).await?;
             meter.observe(self.session.env.clock.now(), &result);
             match self.state {
@@ -314,14 +317,24 @@ impl Transfer<'_> {
             false => (self.daemon.redeem(&result.ticket).await?, self.session.settings.link),
         };
         self.session.detail(&format!("task {}", result.task_id));
-        let (len, is_part) = (result.content_length, !output.is_stream());
-        let unfinished = &self.session.unfinished;
-        unfinished.set(unfinished.get() + usize::from(is_part));
+        let len = result.content_length;
         let seen_at = PathBuf::from(&result.content_path);
         let begin = move || Delivery::begin(output, content, &seen_at, link, len);
         let delivery = self.session.env.blocking(begin).await?;
         self.state = State::Writing(delivery);
         Ok(())
+    }
+
+    /// From the first verified byte on there is something to go on with.
+    fn keep(&mut self, result: &DownResult) {
+        if let State::Writing(delivery) = &mut self.state
+            && !self.is_kept
+            && result.completed_length > 0
+        {
+            self.is_kept = delivery.keep();
+            let unfinished = &self.session.unfinished;
+            unfinished.set(unfinished.get() + usize::from(self.is_kept));
+        }
     }
 
     /// Delivers what is verified.
