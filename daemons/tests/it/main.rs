@@ -2,6 +2,8 @@
 
 mod client;
 mod cluster;
+mod grpc;
 mod origin;
+mod piece_port;
 mod source;
 mod swarm;
