@@ -17,7 +17,7 @@ use df_core::uploader;
 use tokio::task::AbortHandle;
 
 use super::Peer;
-use super::fetch::PieceRequest;
+use super::fetch::{FetchError, PieceRequest};
 use super::job::Job;
 use super::origin::OriginRun;
 use crate::digest::{Digest, Hasher};
@@ -187,7 +187,16 @@ async fn fetch_piece(
     let nearly = move || {
         inbox.try_tell(Input::FetchNearlyFinished { fetch });
     };
-    let result = peer.pieces().fetch(&request, writer, &throttle, nearly).await;
+    let result = match peer.pieces().fetch(&request, writer, &throttle, nearly).await {
+        Ok(digest) => Ok(digest),
+        Err(FetchError::Piece(failure)) => Err(failure),
+        Err(FetchError::Store(error)) => {
+            // Tried again it would fail again, for ever: the download ends here.
+            job.note_failure(job.stored.data_failure(&error));
+            peer.downloader().tell(Input::PieceKept { task, piece, result: Err(StoreFailed) }).await;
+            Err(PieceFailure::Local)
+        }
+    };
     match result {
         Ok(_) => job.note_piece(parent.pieces, range.len, parent.is_seed),
         Err(failure) => {

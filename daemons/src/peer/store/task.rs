@@ -498,7 +498,8 @@ impl StoredTask {
         }
     }
 
-    fn data_failure(&self, error: &io::Error) -> Failure {
+    /// A failure to write the content, as users are told of it.
+    pub(in crate::peer) fn data_failure(&self, error: &io::Error) -> Failure {
         disk_failure("write", &self.data_path, error)
     }
 }
