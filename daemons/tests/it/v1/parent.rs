@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use df_api::base::{PieceInfo, PiecePacket, PieceTaskRequest};
 use df_api::dfdaemon::daemon_server::{Daemon, DaemonServer};
 use df_api::dfdaemon::{
-    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, StatTaskRequest,
+    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, ImportTaskResult, ListRequest,
+    ListResult, StatTaskRequest, StatTaskResult,
 };
 use df_daemons::digest::{Algorithm, Digest};
 use futures_util::stream::BoxStream;
@@ -117,6 +118,8 @@ impl Service {
 #[tonic::async_trait]
 impl Daemon for Service {
     type DownloadStream = BoxStream<'static, Result<DownResult, Status>>;
+    type ExportStream = BoxStream<'static, Result<DownResult, Status>>;
+    type ListStream = BoxStream<'static, Result<ListResult, Status>>;
     type SyncPieceTasksStream = BoxStream<'static, Result<PiecePacket, Status>>;
 
     async fn get_piece_tasks(&self, request: Request<PieceTaskRequest>) -> Result<Response<PiecePacket>, Status> {
@@ -144,11 +147,11 @@ impl Daemon for Service {
         Err(Status::unimplemented("not here"))
     }
 
-    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<()>, Status> {
+    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<StatTaskResult>, Status> {
         Err(Status::unimplemented("not here"))
     }
 
-    async fn import_task(&self, _: Request<ImportTaskRequest>) -> Result<Response<()>, Status> {
+    async fn import_task(&self, _: Request<ImportTaskRequest>) -> Result<Response<ImportTaskResult>, Status> {
         Err(Status::unimplemented("not here"))
     }
 
@@ -157,6 +160,14 @@ impl Daemon for Service {
     }
 
     async fn delete_task(&self, _: Request<DeleteTaskRequest>) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn export(&self, _: Request<ExportTaskRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }
