@@ -20,15 +20,18 @@
 //! - I8: runs from the source do not overlap.
 //! - I9: copies per zone add up to the availability.
 //! - I10: a host's lists of peers agree with the peers.
+//! - I11: what a pulling peer merely claims is neither held nor vouched for, and only such peers claim.
 
 pub mod event;
 
+mod cached;
 mod candidates;
 mod grant;
 mod host;
 mod invariants;
 mod lane;
 mod membership;
+mod pulling;
 mod rank;
 mod seeding;
 mod swarm;
@@ -38,14 +41,16 @@ use alloc::vec::Vec;
 
 use slotmap::SlotMap;
 
+pub use cached::TaskView;
 pub use event::{
-    GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration,
+    Cached, GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration,
     RequestId, SourceFailure, TaskFailure, Zone,
 };
 
 use crate::blacklist::{Blacklist, BlacklistPolicy};
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
 use crate::machine::{Machine, Outbox};
+use crate::piece::PiecePlan;
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
 use candidates::Work;
@@ -116,6 +121,7 @@ pub struct Scheduler {
     grants: SlotMap<GrantKey, Grant>,
     /// Children `.0` that had trouble with parents `.1`.
     pairs: Blacklist<(), (HostKey, HostKey)>,
+    tombstones: cached::Tombstones,
     rng: Rng,
     work: VecDeque<Work>,
     outbox: Outbox<Output>,
@@ -138,6 +144,8 @@ pub struct PeerView {
     pub host_id: HostId,
     /// Its task.
     pub task: TaskId,
+    /// How its content is cut, once somebody with a mandate said so.
+    pub plan: Option<PiecePlan>,
     /// Pieces it has.
     pub held: u32,
     /// Whether it has everything.
@@ -157,6 +165,7 @@ impl Scheduler {
             tasks: BTreeMap::new(),
             grants: SlotMap::with_key(),
             pairs: Blacklist::new(BlacklistPolicy::LOCAL),
+            tombstones: cached::Tombstones::default(),
             rng: Rng::new(seed).fork("scheduler"),
             work: VecDeque::new(),
             outbox: Outbox::new(),
@@ -176,6 +185,7 @@ impl Scheduler {
             host: peer.host,
             host_id: host.info.id,
             task: swarm.task,
+            plan: swarm.plan,
             held: swarm.member(peer.row).map_or(0, |member| member.held),
             is_complete: swarm.is_complete(peer.row),
         })
@@ -237,6 +247,11 @@ impl Scheduler {
                 continue;
             }
             self.escape_to_source(now, key);
+            self.review_pullers(now, key);
+            if !self.swarms.contains_key(key) {
+                continue;
+            }
+            self.ensure_replicas(now, key);
             let swarm = &self.swarms[key];
             let hungry = swarm.hungry.rows().iter().filter_map(|row| swarm.member(*row));
             self.work.extend(hungry.filter(|member| member.coming == 0).map(|member| Work::Feed(member.peer)));
@@ -294,10 +309,13 @@ impl Machine for Scheduler {
             Input::PieceFinished { grant, elapsed } => self.grant_finished(now, grant, elapsed),
             Input::PieceFailed { grant, failure } => self.grant_failed(now, grant, failure),
             Input::PieceHeld { peer, piece } => self.foreign_piece_held(now, peer, piece),
+            Input::ParentFailed { peer, parent, failure } => self.parent_failed(now, peer, parent, failure),
             Input::PieceLost { peer, piece } => self.reported_lost(now, peer, piece),
             Input::PeerDone { peer } => self.peer_done(now, peer),
             Input::PeerStopped { peer } => self.peer_stopped(now, peer),
             Input::PeerLeft { peer } => self.peer_left(now, peer),
+            Input::TaskDeleted { task } => self.task_deleted(now, task),
+            Input::TaskAsked { request, task } => self.task_asked(now, request, task),
             Input::HostPardoned { host } => self.host_pardoned(now, host),
         }
         self.settle(now);

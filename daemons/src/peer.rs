@@ -3,6 +3,7 @@
 //! The decisions are the core's [`Downloader`] and [`Uploader`]; this module is what they drive:
 //! the store, piece transfer, the source, the streams to the schedulers, and two gRPC servers.
 
+mod cached;
 mod effects;
 pub mod fetch;
 pub mod job;
@@ -11,6 +12,7 @@ pub mod membership;
 mod origin;
 pub mod source;
 pub mod store;
+pub mod sums;
 pub mod throttle;
 pub mod upload;
 
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use df_api::failure::{Code, Failure};
 use df_api::scheduler as wire;
-use df_api::task::{TaskRequest, redacted};
+use df_api::task::TaskRequest;
 use df_core::downloader::{Downloader, Input, Opening};
 use df_core::id::{PeerId, TaskId};
 use df_core::piece::{Order, PiecePlan};
@@ -36,9 +38,13 @@ use fetch::PieceClient;
 use job::{Job, JobOptions};
 use membership::Links;
 use source::{Cidr, Egress, SourceClient, SourceConfig};
-use store::{Room, Store, StoredTask};
+use store::{Label, Room, Store, StoredTask};
+use sums::Sums;
 use throttle::{Limit, Throttle, limit};
 use upload::{Desk, PieceServer};
+
+/// Names of this host remembered.
+const NAME_LIMIT: usize = 1 << 17;
 
 /// Tasks open at once.
 const JOB_LIMIT: usize = 4096;
@@ -78,6 +84,9 @@ struct Inner {
     links: Links,
     downloader: Inbox<Input>,
     jobs: Mutex<BTreeMap<TaskId, Arc<Job>>>,
+    /// Tasks by the names this host has in them, as far as anybody was told.
+    names: Mutex<BTreeMap<PeerId, TaskId>>,
+    sums: Sums,
     download_limit: Limit,
     source_limit: Limit,
     incarnation: u64,
@@ -159,7 +168,24 @@ impl Peer {
         hash.update(task.as_bytes());
         let mut id = [0; PeerId::LEN];
         id.copy_from_slice(&hash.finalize().as_bytes()[..PeerId::LEN]);
-        PeerId::from_bytes(id)
+        let id = PeerId::from_bytes(id);
+        let mut names = lock(&self.0.names);
+        if names.len() >= NAME_LIMIT && !names.contains_key(&id) {
+            names.pop_first();
+        }
+        names.insert(id, *task);
+        id
+    }
+
+    /// The task in which this host has a name: how Dragonfly v1 peers, whose task ids are other than
+    /// ours, say what they want.
+    pub fn task_named(&self, name: &PeerId) -> Option<TaskId> {
+        lock(&self.0.names).get(name).copied()
+    }
+
+    /// MD5 of stored pieces, for Dragonfly v1 peers.
+    pub fn sums(&self) -> &Sums {
+        &self.0.sums
     }
 
     /// An open task.
@@ -198,10 +224,10 @@ impl Peer {
         if let Some(waiting) = self.join_open(&task) {
             return Ok(waiting);
         }
-        let (store, shown) = (self.0.store.clone(), redacted(&request.url));
+        let (store, label) = (self.0.store.clone(), Label::from(&request));
         let peer = self.clone();
         let stored =
-            self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &shown), Ok));
+            self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &label), Ok));
         let stored = stored.await?;
         let rate = rate_bytes_per_sec.or_else(|| self.0.config.download.task_rate_limit.map(|r| r.bytes_per_sec()));
         let job = Arc::new(Job::new(request, stored, options, limit(self.0.env.clock.now(), rate)));
@@ -235,7 +261,9 @@ impl Peer {
     /// A content that is here already: nothing to download, but the whole is still verified.
     async fn join_complete(&self, job: Arc<Job>) -> Result<Waiting, Failure> {
         job.join();
-        let verified = effects::verify_whole(&self.0.env, &job).await;
+        // Once is enough, as long as nobody writes to it.
+        let is_verified = job.stored.is_verified(&job.request.meta.digest);
+        let verified = if is_verified { Ok(()) } else { effects::verify_whole(&self.0.env, &job).await };
         if verified.is_err() {
             self.forget_task(&job.task);
         }
@@ -260,16 +288,18 @@ impl Peer {
         }
     }
 
-    /// The scheduler asked this host, a seed peer, to fetch a task.
+    /// The scheduler asked this host to fetch a task: a seed peer from its source, or anybody a copy of a
+    /// cached content.
     fn take_duty(&self, request: TaskRequest) {
-        if !self.0.config.seed_peer.enable {
+        let is_cached = request.cid.is_some();
+        if !is_cached && !self.0.config.seed_peer.enable {
             tracing::warn!(task = %request.id(), "asked to fetch a task without being a seed peer");
             return;
         }
         let peer = self.clone();
         tokio::spawn(async move {
             let options =
-                JobOptions { may_fetch_source: true, is_insecure: false, is_local: false, is_in_order: false };
+                JobOptions { may_fetch_source: !is_cached, is_insecure: false, is_local: false, is_in_order: false };
             let task = request.id();
             match peer.join(request, options, None).await {
                 Ok(waiting) if waiting.job().outcome().borrow().is_none() => waiting.job().make_duty(),
@@ -328,7 +358,13 @@ pub async fn run(
     incoming: PeerIncoming,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let room = Room { quota: config.store.quota.map(|q| q.bytes()), free_floor: config.store.free_floor.bytes() };
+    let room = Room {
+        quota: config.store.quota.map(|q| q.bytes()),
+        free_floor: config.store.free_floor.bytes(),
+        high_percent: config.store.high_watermark,
+        low_percent: config.store.low_watermark.min(config.store.high_watermark),
+        task_ttl_secs: config.store.task_ttl.map(|span| span.duration().as_secs()),
+    };
     let (opening, root, open_index) = (env.clone(), config.data_dir.clone(), env.index_opener());
     let store = env.blocking(move || Store::open(opening, &root, room, open_index)).await?;
     let now = env.clock.now();
@@ -341,6 +377,8 @@ pub async fn run(
         links: Links::new(&schedulers),
         downloader: downloads,
         jobs: Mutex::default(),
+        names: Mutex::default(),
+        sums: Sums::default(),
         download_limit: limit(now, config.download.rate_limit.map(|rate| rate.bytes_per_sec())),
         source_limit: limit(now, config.download.source_rate_limit.map(|rate| rate.bytes_per_sec())),
         incarnation: env.seed_for("incarnation"),
@@ -358,6 +396,7 @@ pub async fn run(
     let effects = effects::Effects::new(peer.clone(), uploads);
     tokio::spawn(pump::run(env.clone(), downloader, effects, mail, stop.clone()));
     peer.links().start(&peer, &host, &stop);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(peer.clone().tidy()));
     serve(&peer, desk, incoming, &host, &shutdown, &stop).await
 }
 

@@ -4,8 +4,10 @@
 //! wants goes back over it. The scheduler dials nobody.
 
 mod effects;
+mod events;
 mod service;
 mod stream;
+mod v1;
 
 use std::sync::Arc;
 
@@ -33,10 +35,11 @@ pub async fn run(
     let (inbox, mail) = pump::inbox();
     let desk = stream::Desk::new(env.clone(), inbox, settings.trusted_networks.clone());
     let machine = Scheduler::new(settings.machine(), env.seed_for("scheduler"));
-    let effects = effects::Effects::new(desk.clone());
+    let v1 = v1::V1::new(desk.clone());
+    let effects = effects::Effects::new(desk.clone(), v1.clone());
     let stop = shutdown.child_token();
     tokio::spawn(pump::run(env, machine, effects, mail, stop.clone()));
-    let service = SchedulerServer::new(service::Service::new(Arc::new(desk)))
+    let service = SchedulerServer::new(service::Service::new(Arc::new(desk), v1))
         .max_decoding_message_size(df_api::dial::MESSAGE_LIMIT)
         .max_encoding_message_size(df_api::dial::MESSAGE_LIMIT);
     let router = serving::builder(Server::builder(), service).await;

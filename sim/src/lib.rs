@@ -12,3 +12,5 @@ pub mod trace;
 pub mod des;
 pub mod scenario;
 pub mod report;
+pub mod figures;
+mod svg;

@@ -1,13 +1,14 @@
 //! The simulator's command line: `cargo xtask sim` runs it.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use df_sim::outcome::Outcome;
 use df_sim::plan::{Driver, Plan, Policy};
-use df_sim::{des, oracle, report, scenario};
+use df_sim::{des, figures, oracle, report, scenario};
 
 /// Run a swarm in simulated time and compare it with what no policy can beat
 ///
@@ -81,6 +82,9 @@ struct Flags {
     /// Run this many small swarms with everything drawn, and check what must always hold
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["policy", "driver"])]
     faults: Option<u64>,
+    /// Measure the figures of swarm.md in this folder anew, with --seeds seeds, and write them there
+    #[arg(long, value_name = "FOLDER", conflicts_with = "faults")]
+    report: Option<PathBuf>,
     /// Print one JSON object a run
     #[arg(long)]
     json: bool,
@@ -148,6 +152,10 @@ fn main() -> ExitCode {
 fn run(flags: &Flags) -> Result<bool> {
     if flags.scenario == "list" {
         print!("{}", report::list());
+        return Ok(true);
+    }
+    if let Some(folder) = &flags.report {
+        figures::write(folder, flags.seeds)?;
         return Ok(true);
     }
     if let Some(count) = flags.faults {

@@ -1,7 +1,7 @@
 //! Matching: who has room to send, who has room to receive, and bringing the two together.
 
 use super::Scheduler;
-use super::event::{HostKey, Mode, Output, PeerKey};
+use super::event::{HostKey, Mode, PeerKey};
 use super::host::{Host, SwarmKey};
 use super::rank::Offer;
 use super::swarm::{Row, SampleLimits};
@@ -13,9 +13,6 @@ const HUNGRY: SampleLimits = SampleLimits { scan: 64, draw: 16 };
 
 /// Of the idle: for each a best piece is looked for.
 const IDLE: SampleLimits = SampleLimits { scan: 24, draw: 12 };
-
-/// Candidate parents offered to a peer that pulls.
-const OFFER_LIMIT: usize = 4;
 
 /// Matching that a state change has made possible.
 #[derive(Clone, Copy, Debug)]
@@ -172,30 +169,6 @@ impl Scheduler {
         while let Some(peer) = self.hosts.get(host).and_then(|host| host.wanting.get(at).copied()) {
             self.review_hunger(peer);
             at += 1;
-        }
-    }
-
-    /// Candidate parents for a peer that pulls, best first: those with the most pieces among the
-    /// least loaded, seeds last.
-    pub fn parents(&self, now: Instant, peer: PeerKey) -> impl Iterator<Item = PeerKey> + use<> {
-        let mut found = alloc::vec::Vec::new();
-        if let Some(child) = self.peers.get(peer) {
-            let swarm = &self.swarms[child.swarm];
-            found.extend(swarm.iter().filter_map(|(_, member)| {
-                let host = self.hosts.get(member.host)?;
-                let is_fit = member.held > 0 && host.upload.used < host.upload.limit();
-                (is_fit && self.may_serve(now, member.host, child.host))
-                    .then(|| ((member.is_seed, host.upload.used, u32::MAX - member.held), member.peer))
-            }));
-        }
-        found.sort_unstable();
-        found.into_iter().take(OFFER_LIMIT).map(|(_, peer)| peer)
-    }
-
-    /// Tells a peer that pulls that its parents are worth another look.
-    pub(super) fn offer_parents(&mut self, peer: PeerKey) {
-        if self.peers.get(peer).is_some_and(|peer| peer.mode == Mode::Candidates && peer.state.is_downloading()) {
-            self.outbox.push(Output::OfferParents { peer });
         }
     }
 }

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::event::{GrantKey, HostInfo, HostKey, HostKind, Mode, PeerKey};
 use super::lane::Lane;
+use super::pulling::Puller;
 use super::swarm::Row;
 use crate::blacklist::Record;
 use crate::id::PeerId;
@@ -34,6 +35,8 @@ pub(super) struct Host {
     pub(super) wanting: Short<PeerKey>,
     /// Whose turn it is among `serving`.
     pub(super) turn: usize,
+    /// Peers that pull and are offered it.
+    pub(super) pulls: u32,
     /// What children say of it.
     pub(super) record: Record<HostKey>,
     /// What its own failures say of it.
@@ -50,6 +53,7 @@ impl Host {
             serving: Short::new(),
             wanting: Short::new(),
             turn: 0,
+            pulls: 0,
             record: Record::new(now),
             isolation: Isolation::new(),
         }
@@ -83,6 +87,8 @@ pub(super) struct Peer {
     pub(super) outbound: Short<GrantKey>,
     /// When it joined, or last got a piece.
     pub(super) served: Instant,
+    /// What concerns it if it pulls.
+    pub(super) puller: Puller,
 }
 
 /// The right of `child` to fetch `piece` from `parent`, until it ends or its time is up.

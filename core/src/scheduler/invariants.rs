@@ -29,6 +29,11 @@ impl Scheduler {
                 *copies.entry(piece).or_default() += 1;
             }
             assert_eq!(swarm.hungry.contains(row), self.is_hungry(member.peer), "I7: {:?}", member.peer);
+            let peer = &self.peers[member.peer];
+            for claim in peer.puller.claims.iter() {
+                let is_mere = !swarm.has(row, claim) && !swarm.is_sure(claim);
+                assert!(is_mere && swarm.pullers.contains(&member.peer), "I11: {claim:?}");
+            }
             for piece in bits(coming.iter().copied()) {
                 let by_source = swarm.source.runs.iter().any(|r| r.peer == member.peer && r.started.contains(&piece));
                 let inbound = &self.peers[member.peer].inbound;

@@ -6,6 +6,7 @@ use super::Scheduler;
 use super::candidates::Work;
 use super::event::{HostInfo, HostKey, HostKind, Mode, Output, PeerKey, Refusal, Registration, RequestId};
 use super::host::{Host, Peer, Short, SwarmKey, forget};
+use super::pulling::Puller;
 use super::swarm::{Member, Row, Swarm};
 use crate::blacklist::Record;
 use crate::id::{HostId, PieceDigest, TaskId};
@@ -72,7 +73,8 @@ impl Scheduler {
     }
 
     fn admit(&mut self, now: Instant, registration: Registration) -> Result<PeerKey, Refusal> {
-        let Registration { host, peer: id, task, plan, held, digests, .. } = registration;
+        self.check_cached(now, &registration)?;
+        let Registration { host, peer: id, task, plan, held, digests, cached, .. } = registration;
         let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
         let is_seed = known.is_seed();
         let zone = known.info.zone;
@@ -92,6 +94,10 @@ impl Scheduler {
             return Err(Refusal::PlanMismatch);
         }
         swarm.source.exists |= registration.has_source;
+        if let Some(cached) = cached {
+            self.note_replicas(key, cached);
+        }
+        let swarm = &mut self.swarms[key];
         let member = Member::new(host, zone, is_seed);
         let row = swarm.join(member);
         let peer = self.peers.insert(Peer {
@@ -107,11 +113,15 @@ impl Scheduler {
             inbound: Short::new(),
             outbound: Short::new(),
             served: now,
+            puller: Puller::default(),
         });
         if let Some(member) = self.swarms[key].members[row as usize].as_mut() {
             member.peer = peer;
         }
         self.hosts[host].peers.push(peer);
+        if registration.mode == Mode::Candidates {
+            self.swarms[key].pullers.push(peer);
+        }
         if self.swarms[key].wanting > 0 {
             self.hosts[host].serving.push(peer);
         }
@@ -154,7 +164,8 @@ impl Scheduler {
         if piece.get() >= swarm.availability.count() {
             return; // The plan is open and nobody with a mandate got this far.
         }
-        let holders = if is_trusted && !swarm.is_sure(piece) {
+        let was_sure = swarm.is_sure(piece);
+        let holders = if is_trusted && !was_sure {
             let mut holders = swarm.settle_claim(piece, digest);
             holders.push(peer);
             holders
@@ -162,6 +173,9 @@ impl Scheduler {
             swarm.claim(piece, digest, peer)
         };
         holders.into_iter().for_each(|holder| self.piece_held(now, holder, piece));
+        if !was_sure {
+            self.promote_claims(now, self.peers[peer].swarm, piece);
+        }
     }
 
     fn swarm_for(&mut self, now: Instant, task: TaskId) -> Result<SwarmKey, Refusal> {
@@ -189,7 +203,7 @@ impl Scheduler {
         self.finish_if_complete(now, key);
         self.review_hunger(key);
         self.ensure_source(now, swarm);
-        self.offer_parents(key);
+        self.offer_parents(now, key);
         self.work.push_back(Work::Serve(host));
     }
 
@@ -277,6 +291,7 @@ impl Scheduler {
         }
         let Some(peer) = self.peers.remove(key) else { return };
         debug_assert!(peer.inbound.is_empty());
+        self.forget_puller(key, &peer);
         self.swarms[peer.swarm].withdraw_claims(key);
         self.swarms[peer.swarm].source.forget_peer(key, peer.host);
         self.swarms[peer.swarm].leave(peer.row, now);
@@ -296,6 +311,8 @@ impl Scheduler {
         let (swarm, row, host) = (self.peers[key].swarm, self.peers[key].row, self.peers[key].host);
         self.swarms[swarm].set_held(row, piece);
         self.peers[key].served = now;
+        self.peers[key].puller.claims.remove(piece);
+        self.note_new_parent(key);
         self.finish_if_complete(now, key);
         self.review_hunger(key);
         self.work.push_back(Work::Serve(host));
@@ -315,18 +332,23 @@ impl Scheduler {
 
     /// A peer has all it wanted, whether or not each piece's way is known here.
     pub(super) fn peer_done(&mut self, now: Instant, key: PeerKey) {
-        let Some(swarm) = self.peers.get(key).map(|peer| peer.swarm) else { return };
+        let Some(swarm) = self.peers.get_mut(key).map(|peer| {
+            peer.puller.is_done = peer.mode == Mode::Candidates;
+            peer.swarm
+        }) else {
+            return;
+        };
         self.end_wanting(now, key, PeerState::Succeeded);
         self.ensure_source(now, swarm);
     }
 
     pub(super) fn foreign_piece_held(&mut self, now: Instant, key: PeerKey, piece: u32) {
         let Some(swarm) = self.peers.get(key).map(|peer| peer.swarm) else { return };
-        let Some(piece) = self.swarms[swarm].plan.and_then(|plan| plan.number(piece)) else { return };
+        let known = self.swarms[swarm].plan.and_then(|plan| plan.number(piece));
         // It can only have verified the piece if the digest went through here.
-        if !self.swarms[swarm].is_sure(piece) {
-            return;
-        }
+        let Some(piece) = known.filter(|piece| self.swarms[swarm].is_sure(*piece)) else {
+            return self.piece_pulled(now, key, piece);
+        };
         if let Some(grant) = self.inbound(key, piece) {
             self.revoke(now, grant);
         }

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use super::Scheduler;
 use super::candidates::Work;
-use super::event::{HostKey, Output, PeerKey, SourceFailure, TaskFailure};
+use super::event::{HostKey, Mode, Output, PeerKey, SourceFailure, TaskFailure};
 use super::host::SwarmKey;
-use super::swarm::Swarm;
+use super::swarm::{Member, Swarm};
 use crate::id::PieceDigest;
 use crate::lifecycle::{PeerState, TaskState};
 use crate::piece::{PieceNumber, PiecePlan};
@@ -14,7 +14,7 @@ use crate::time::{Duration, Instant};
 
 /// Failed attempts at the source before everybody who waits is told so (Dragonfly v2's
 /// backSourceCount).
-const SOURCE_TRY_LIMIT: u32 = 3;
+pub(super) const SOURCE_TRY_LIMIT: u32 = 3;
 
 /// How long after its start a scheduler without seeds waits before it sends others to the source.
 const SETTLE_TERM: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const SETTLE_TERM: Duration = Duration::from_secs(1);
 const WAKE_TERM: Duration = Duration::from_secs(3);
 
 /// A run from the source without a sign of life for this long is given to somebody else.
-const SOURCE_TERM: Duration = Duration::from_secs(45);
+pub(super) const SOURCE_TERM: Duration = Duration::from_secs(45);
 
 /// How long a swarm may hope for a holder (one that re-announces itself after the scheduler's
 /// restart) when nobody may ask the source.
@@ -48,6 +48,17 @@ pub(super) struct SourceBook {
     failed: Vec<PeerKey>,
     tries: u32,
     hopeless_since: Option<Instant>,
+    /// The peer that pulls and was sent to the source: for all others that do, for no one else.
+    pub(super) puller: Option<PullRun>,
+    /// Attempts of such peers that failed, since the last that brought something.
+    pub(super) pull_failures: u32,
+}
+
+/// A peer that pulls is at the source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PullRun {
+    pub(super) peer: PeerKey,
+    pub(super) touched: Instant,
 }
 
 /// Pieces `from..to` are one peer's to fetch from the source.
@@ -74,6 +85,8 @@ impl SourceBook {
             failed: Vec::new(),
             tries: 0,
             hopeless_since: None,
+            puller: None,
+            pull_failures: 0,
         }
     }
 
@@ -81,6 +94,15 @@ impl SourceBook {
     pub(super) fn forget_peer(&mut self, peer: PeerKey, host: HostKey) {
         self.woken.retain(|(woken, _)| *woken != host);
         self.mandated.retain(|known| *known != peer);
+        self.puller = self.puller.filter(|run| run.peer != peer);
+    }
+
+    pub(super) fn has_failed(&self, peer: PeerKey) -> bool {
+        self.failed.contains(&peer)
+    }
+
+    pub(super) fn note_failed(&mut self, peer: PeerKey) {
+        self.failed.push(peer);
     }
 
     fn covers(&self, piece: u32) -> bool {
@@ -122,7 +144,7 @@ impl Scheduler {
             return self.share_run(now, key);
         };
         if !swarm.source.exists {
-            return self.give_up_hope(now, key);
+            return self.despair(now, key);
         }
         if self.seeds.is_empty() && now - self.started < SETTLE_TERM {
             return; // Seeds and holders may be about to announce themselves.
@@ -131,7 +153,7 @@ impl Scheduler {
             return self.send_to_source(now, key, peer, from, to);
         }
         if !self.wake_seed(now, key) && self.swarms[key].source.runs.is_empty() {
-            self.give_up_hope(now, key);
+            self.despair(now, key);
         }
     }
 
@@ -141,7 +163,7 @@ impl Scheduler {
         let is_free = |peer: PeerKey| {
             let source = &swarm.source;
             let peer_state = self.peers.get(peer);
-            peer_state.is_some_and(|p| p.can_fetch_source && p.state.is_downloading())
+            peer_state.is_some_and(|p| p.can_fetch_source && p.mode == Mode::Granted && p.state.is_downloading())
                 && !source.failed.contains(&peer)
                 && source.runs.iter().all(|run| run.peer != peer)
         };
@@ -241,28 +263,48 @@ impl Scheduler {
         self.send_to_source(now, key, helper, middle, Some(end));
     }
 
-    /// Nobody can fetch what is missing. Those who wait are told after a while.
-    fn give_up_hope(&mut self, now: Instant, key: SwarmKey) {
+    /// Nobody whose word counts can fetch what is missing. Those who pull may still help each other.
+    fn despair(&mut self, now: Instant, key: SwarmKey) {
+        let spares_pullers = self.pull_from_source(now, key);
         let swarm = &mut self.swarms[key];
+        let waits = |member: &Member| {
+            self.peers.get(member.peer).is_some_and(|p| p.mode == Mode::Granted && p.state.is_downloading())
+        };
+        if spares_pullers && !swarm.iter().any(|(_, member)| waits(member)) {
+            swarm.source.hopeless_since = None;
+            return;
+        }
         let since = *swarm.source.hopeless_since.get_or_insert(now);
         if now - since >= HOPE_TERM && swarm.iter().all(|(_, member)| member.coming == 0) {
-            let why = if swarm.source.tries > 0 { TaskFailure::Source } else { TaskFailure::NoSource };
-            self.fail_swarm(now, key, why);
+            let tries = swarm.source.tries + swarm.source.pull_failures;
+            let why = if tries > 0 { TaskFailure::Source } else { TaskFailure::NoSource };
+            self.fail_waiting(now, key, why, spares_pullers);
         }
     }
 
     /// Tells everybody who wants pieces of a swarm to give up.
     pub(super) fn fail_swarm(&mut self, now: Instant, key: SwarmKey, why: TaskFailure) {
+        self.fail_waiting(now, key, why, false);
+    }
+
+    /// The same; a peer that pulls and is at the source may do better, and others that pull may be
+    /// spared too.
+    fn fail_waiting(&mut self, now: Instant, key: SwarmKey, why: TaskFailure, spares_pullers: bool) {
+        let puller = self.swarms[key].source.puller;
         let waiting: Vec<PeerKey> = self.swarms[key].iter().map(|(_, member)| member.peer).collect();
         for peer in waiting {
-            if self.peers.get(peer).is_some_and(|p| p.state.is_downloading() || p.state == PeerState::Pending) {
+            let Some(state) = self.peers.get(peer) else { continue };
+            let is_spared =
+                puller.is_some_and(|run| run.peer == peer) || (spares_pullers && state.mode == Mode::Candidates);
+            if !is_spared && (state.state.is_downloading() || state.state == PeerState::Pending) {
                 self.outbox.push(Output::FailTask { peer, why });
                 self.stop_peer(now, peer);
             }
         }
         let swarm = &mut self.swarms[key];
         swarm.source = SourceBook::new(swarm.source.exists);
-        swarm.state = TaskState::Failed;
+        swarm.source.puller = puller;
+        swarm.state = if swarm.wanting > 0 { TaskState::Running } else { TaskState::Failed };
     }
 
     pub(super) fn plan_learned(&mut self, now: Instant, peer: PeerKey, plan: PiecePlan, is_ranged: bool, version: u64) {
@@ -346,6 +388,7 @@ impl Scheduler {
         self.piece_held(now, peer, piece);
         claimants.into_iter().for_each(|claimant| self.piece_held(now, claimant, piece));
         self.spread_digest(peer, piece);
+        self.promote_claims(now, key, piece);
     }
 
     pub(super) fn source_ended(&mut self, now: Instant, peer: PeerKey) {
@@ -380,6 +423,10 @@ impl Scheduler {
 
     pub(super) fn source_failed(&mut self, now: Instant, peer: PeerKey, failure: SourceFailure) {
         let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
+        if self.swarms[key].source.puller.is_some_and(|run| run.peer == peer) {
+            self.pull_failed(key, peer);
+            return self.ensure_source(now, key);
+        }
         if !self.swarms[key].source.mandated.contains(&peer) {
             return;
         }
@@ -400,6 +447,7 @@ impl Scheduler {
     pub(super) fn abandon_runs(&mut self, now: Instant, peer: PeerKey) {
         let Some((key, row)) = self.peers.get(peer).map(|p| (p.swarm, p.row)) else { return };
         let swarm = &mut self.swarms[key];
+        swarm.source.puller = swarm.source.puller.filter(|run| run.peer != peer);
         let Some(at) = swarm.source.runs.iter().position(|run| run.peer == peer) else { return };
         let run = swarm.source.runs.remove(at);
         for piece in run.started {
@@ -427,7 +475,7 @@ impl Scheduler {
 }
 
 /// A seed's lot for a task: a hash of both, so that tasks spread over the seeds and stay with them.
-fn draw(swarm: &Swarm, host: &[u8]) -> u64 {
+pub(super) fn draw(swarm: &Swarm, host: &[u8]) -> u64 {
     let mut key = Vec::with_capacity(host.len() + swarm.task.as_bytes().len());
     key.extend_from_slice(swarm.task.as_bytes());
     key.extend_from_slice(host);

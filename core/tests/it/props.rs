@@ -5,8 +5,8 @@ use df_core::machine::Machine;
 use df_core::piece::{Order, PiecePlan, PieceSet};
 use df_core::rng::Rng;
 use df_core::scheduler::{
-    HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Registration, RequestId, Scheduler,
-    SchedulerConfig, SourceFailure, Zone,
+    Cached, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Registration, RequestId,
+    Scheduler, SchedulerConfig, SourceFailure, Zone,
 };
 use df_core::time::{Duration, Instant};
 use proptest::prelude::*;
@@ -64,9 +64,10 @@ impl Babbler {
             digests,
             is_wanting: self.rng.chance(4, 5),
             has_source: self.rng.chance(4, 5),
+            cached: self.rng.chance(1, 4).then(|| Cached { is_imported: true, replicas: 3 }),
             can_fetch_source: self.rng.chance(4, 5),
             order: Order::RarestFirst,
-            mode: if self.rng.chance(1, 8) { Mode::Candidates } else { Mode::Granted },
+            mode: if self.rng.chance(1, 3) { Mode::Candidates } else { Mode::Granted },
         }))
     }
 
@@ -106,9 +107,14 @@ impl Babbler {
             }
             20 if self.rng.chance(1, 6) => Input::PeerDone { peer },
             20 => Input::PieceHeld { peer, piece },
+            21 if self.rng.chance(1, 2) => {
+                let parent = Self::pick(&mut self.rng, &self.peers);
+                Input::ParentFailed { peer, parent, failure: PieceFailure::NotFound }
+            }
             21 => Input::PieceLost { peer, piece },
             22 if self.rng.chance(1, 4) => Input::PeerLeft { peer },
             23 if self.rng.chance(1, 4) => Input::PeerStopped { peer },
+            22 if self.rng.chance(1, 8) => Input::TaskDeleted { task: TaskId::from_bytes([1; 32]) },
             _ => Input::SourceEnded { peer },
         }
     }

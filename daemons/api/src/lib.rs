@@ -10,5 +10,6 @@ pub mod failure;
 pub mod generated;
 pub mod status;
 pub mod task;
+pub mod v1;
 
 pub use generated::{base, dfdaemon, scheduler};

@@ -12,16 +12,21 @@ const OWN_TYPE: &str = "type.googleapis.com/base.FailureDetail";
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let code = grpc_code(failure.code);
-        let message = failure.to_string();
-        let v1 = GrpcDfError { code: v1_code(failure.code).into(), message: message.clone() };
-        let details = vec![
-            RichDetail { type_url: V1_TYPE.to_owned(), value: v1.encode_to_vec() },
-            RichDetail { type_url: OWN_TYPE.to_owned(), value: FailureDetail::from(failure).encode_to_vec() },
-        ];
-        let rich = RichStatus { code: code.into(), message: message.clone(), details };
-        Self::with_details_and_metadata(code, message, rich.encode_to_vec().into(), MetadataMap::new())
+        let code = v1_code(failure.code);
+        with_v1_code(failure, code)
     }
+}
+
+/// The status of a failure, with the code a v1 client is to find in it.
+pub fn with_v1_code(failure: Failure, code: V1Code) -> Status {
+    let v1 = GrpcDfError { code: code.into(), message: failure.to_string() };
+    let (code, message) = (grpc_code(failure.code), failure.to_string());
+    let details = vec![
+        RichDetail { type_url: V1_TYPE.to_owned(), value: v1.encode_to_vec() },
+        RichDetail { type_url: OWN_TYPE.to_owned(), value: FailureDetail::from(failure).encode_to_vec() },
+    ];
+    let rich = RichStatus { code: code.into(), message: message.clone(), details };
+    Status::with_details_and_metadata(code, message, rich.encode_to_vec().into(), MetadataMap::new())
 }
 
 impl From<Failure> for FailureDetail {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Ending;
 use super::output::{Output, Part, local};
 use crate::console::Stop;
+use crate::digest::{Algorithm, Digest, Hasher};
 
 /// Bytes read and written at once where the kernel cannot copy by itself.
 const COPY_LEN: u64 = 256 << 10;
@@ -74,7 +75,7 @@ impl Delivery {
     ) -> Result<Self, Failure> {
         let to = match output {
             Output::Stream(file) => To::Stream(file),
-            Output::Part(mut part) => {
+            Output::Part(part) => {
                 let way = choose(&part, &content, seen_at, link)?;
                 if way != Delivered::Reflink {
                     part.file.set_len(0).map_err(|error| local("empty the part file", &error))?;
@@ -82,11 +83,21 @@ impl Delivery {
                 if way == Delivered::Copy {
                     reserve(&part.file, len.unwrap_or(0))?;
                 }
-                part.has_begun = true;
                 To::Part(part, way, link)
             }
         };
         Ok(Self { content, to, copied: 0 })
+    }
+
+    /// There are verified bytes: what there is now is kept for another try. False for a stream.
+    pub(super) const fn keep(&mut self) -> bool {
+        match &mut self.to {
+            To::Part(part, ..) => {
+                part.has_begun = true;
+                true
+            }
+            To::Stream(_) => false,
+        }
     }
 
     /// Whether there is something to do when the bytes up to `end` are verified.
@@ -104,6 +115,16 @@ impl Delivery {
             self.copied = end;
         }
         Ok(())
+    }
+
+    /// The digest of the content, all of it verified by the daemon.
+    pub(super) fn digest(&self, algorithm: Algorithm, len: u64) -> Result<Digest, Failure> {
+        let mut hasher = Hasher::new(algorithm);
+        pump(&self.content, 0, len, |piece, _| {
+            hasher.update(piece);
+            Ok::<(), Failure>(())
+        })?;
+        Ok(hasher.finish())
     }
 
     /// Ends a download of `len` verified bytes: how they were delivered, `None` for a stream. The

@@ -34,13 +34,12 @@ pub(super) struct Done {
     pub(super) bps: u64,
     pub(super) from: From,
     pub(super) pieces: Pieces,
+    parents: Vec<Parent>,
     pub(super) digest: Option<String>,
     pub(super) resumed: bool,
     pub(super) link: Option<Delivered>,
     exit: u8,
     error: Option<()>,
-    #[serde(skip)]
-    parents: Vec<ParentTally>,
 }
 
 /// A download that did not.
@@ -55,7 +54,7 @@ pub(super) struct Failed {
 
 /// Why.
 #[derive(Clone, Debug, Serialize)]
-struct Reason {
+pub(super) struct Reason {
     code: &'static str,
     http: Option<u16>,
     message: String,
@@ -78,6 +77,27 @@ pub(super) struct Pieces {
     total: u32,
     reused: u32,
     retried: u32,
+}
+
+/// Who sent something, the busiest first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+struct Parent {
+    address: String,
+    seed: bool,
+    pieces: u32,
+    bytes: u64,
+}
+
+impl Parent {
+    fn all(tallies: Vec<ParentTally>) -> Vec<Self> {
+        let parent = |tally: ParentTally| {
+            let ParentTally { address, is_seed: seed, pieces, bytes } = tally;
+            Self { address, seed, pieces, bytes }
+        };
+        let mut parents: Vec<Self> = tallies.into_iter().map(parent).collect();
+        parents.sort_by(|one, other| (other.bytes, &one.address).cmp(&(one.bytes, &other.address)));
+        parents
+    }
 }
 
 impl From {
@@ -117,12 +137,12 @@ impl Done {
             bps,
             from: From::new(&tally),
             pieces: Pieces { total, reused, retried },
+            parents: Parent::all(tally.parents),
             digest: None,
             resumed: false,
             link: None,
             exit: 0,
             error: None,
-            parents: tally.parents,
         }
     }
 
@@ -132,12 +152,11 @@ impl Done {
             let percent = (bytes as f64 * 100.0 / self.bytes.max(1) as f64).round();
             format!("{:>10}  {percent:>3}%", Size::new(bytes).for_people())
         };
-        let mut parents: Vec<&ParentTally> = self.parents.iter().collect();
-        parents.sort_by_key(|parent| (std::cmp::Reverse(parent.bytes), &parent.address));
-        let mut lines: Vec<String> = parents
-            .into_iter()
+        let mut lines: Vec<String> = self
+            .parents
+            .iter()
             .map(|parent| {
-                let kind = if parent.is_seed { "seed" } else { "peer" };
+                let kind = if parent.seed { "seed" } else { "peer" };
                 let address = crate::console::one_line(&parent.address);
                 format!("{}  {kind} {address}, {} pieces", share(parent.bytes), parent.pieces)
             })
@@ -186,7 +205,7 @@ impl Outcome {
 }
 
 impl Reason {
-    fn new(failure: &Failure) -> Self {
+    pub(super) fn new(failure: &Failure) -> Self {
         Self {
             code: failure.code.name(),
             http: failure.http_status,
@@ -210,11 +229,12 @@ mod tests {
             total_pieces: 474,
             reused_pieces: 12,
             retried_pieces: 1,
+            parents: vec![ParentTally { address: "10.0.0.9:65002".into(), pieces: 431, bytes: 1, is_seed: false }],
             ..Tally::default()
         };
         let mut done = Done::new("https://h/f", "/tmp/f".into(), "9f".into(), 1_987_654_321, 4810, tally);
         (done.digest, done.resumed, done.link) = (Some("sha256:0".into()), true, Some(Delivered::Hard));
-        let expected = r#"{"v":1,"ok":true,"url":"https://h/f","output":"/tmp/f","task":"9f","bytes":1987654321,"ms":4810,"bps":413233746,"from":{"local":0,"peers":1808765432,"seed":0,"origin":178888889},"pieces":{"total":474,"reused":12,"retried":1},"digest":"sha256:0","resumed":true,"link":"hard","exit":0,"error":null}"#;
+        let expected = r#"{"v":1,"ok":true,"url":"https://h/f","output":"/tmp/f","task":"9f","bytes":1987654321,"ms":4810,"bps":413233746,"from":{"local":0,"peers":1808765432,"seed":0,"origin":178888889},"pieces":{"total":474,"reused":12,"retried":1},"parents":[{"address":"10.0.0.9:65002","seed":false,"pieces":431,"bytes":1}],"digest":"sha256:0","resumed":true,"link":"hard","exit":0,"error":null}"#;
         let outcome = Outcome::Done(done);
         assert_eq!(outcome.json(), expected);
         assert_eq!(outcome.summary().as_deref(), Some("1.9 GiB in 4.8s, 394 MiB/s, p2p 91% origin 9%"));

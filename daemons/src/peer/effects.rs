@@ -17,7 +17,7 @@ use df_core::uploader;
 use tokio::task::AbortHandle;
 
 use super::Peer;
-use super::fetch::PieceRequest;
+use super::fetch::{FetchError, PieceRequest};
 use super::job::Job;
 use super::origin::OriginRun;
 use crate::digest::{Digest, Hasher};
@@ -182,12 +182,21 @@ async fn fetch_piece(
     let range = job.stored.plan().ok_or(PieceFailure::Local)?.range(piece);
     let writer = job.stored.begin(piece).ok_or(PieceFailure::Local)?;
     let throttle = peer.download_throttle().and(job.limit.clone());
-    let request = PieceRequest { address: parent.pieces, task, range, nearly_at_bytes };
+    let request = PieceRequest { address: parent.pieces, task, v1: parent.v1, range, nearly_at_bytes };
     let inbox = peer.downloader().clone();
     let nearly = move || {
         inbox.try_tell(Input::FetchNearlyFinished { fetch });
     };
-    let result = peer.pieces().fetch(&request, writer, &throttle, nearly).await;
+    let result = match peer.pieces().fetch(&request, writer, &throttle, nearly).await {
+        Ok(digest) => Ok(digest),
+        Err(FetchError::Piece(failure)) => Err(failure),
+        Err(FetchError::Store(error)) => {
+            // Tried again it would fail again, for ever: the download ends here.
+            job.note_failure(job.stored.data_failure(&error));
+            peer.downloader().tell(Input::PieceKept { task, piece, result: Err(StoreFailed) }).await;
+            Err(PieceFailure::Local)
+        }
+    };
     match result {
         Ok(_) => job.note_piece(parent.pieces, range.len, parent.is_seed),
         Err(failure) => {
@@ -200,7 +209,9 @@ async fn fetch_piece(
 
 /// Asks a parent what it has; an answer that cannot be had is no answer.
 fn ask_parent(peer: &Peer, task: TaskId, parent: HostId) {
-    let Some(address) = peer.links().parent(&parent).map(|parent| parent.rpc) else { return };
+    // (A v1 daemon would have to be asked in its own way; the scheduler knows what it has.)
+    let known = peer.links().parent(&parent).filter(|parent| parent.v1.is_none());
+    let Some(address) = known.map(|parent| parent.rpc) else { return };
     let (peer, plan) = (peer.clone(), peer.job(&task).and_then(|job| job.stored.plan()));
     let Some(plan) = plan else { return };
     tokio::spawn(async move {
@@ -247,9 +258,9 @@ fn check_digest(job: &Job) -> Result<(), Failure> {
     }
     let found = hasher.finish();
     if found == expected {
-        return Ok(());
+        return job.stored.note_verified(&job.request.meta.digest);
     }
-    Err(Failure::new(Code::Digest, format!("{} is not what it should be", df_api::task::redacted(&job.request.url)))
+    Err(Failure::new(Code::Digest, format!("{} is not what it should be", job.request.shown()))
         .because(format!("expected {expected}, got {found}"))
         .hint("the source has other content, or the digest is mistyped"))
 }

@@ -168,6 +168,8 @@ impl PieceServer {
                 }
             }
         }
+        // Who comes now is refused at once, in place of waiting for the end.
+        drop(listener);
         let all = u32::try_from(CONNECTION_LIMIT).unwrap_or(u32::MAX);
         let _ = timeout(drain, room.acquire_many(all)).await;
     }
@@ -197,11 +199,12 @@ impl PieceServer {
     }
 
     async fn answer(&self, conn: &mut Conn, request: &Request, child: Child) -> io::Result<()> {
-        let (task, asked) = match &request.target {
+        let (task, name, asked) = match &request.target {
             Target::Health => return send_text(conn, 200, "OK", "ok\n", request).await,
-            Target::Content { task, range } => (task, *range),
+            Target::Content { task, name, range } => (task, *name, *range),
         };
-        let Some(stored) = self.peer.intact(task) else {
+        let called = || name.and_then(|name| self.peer.task_named(&name)).and_then(|task| self.peer.intact(&task));
+        let Some(stored) = self.peer.intact(task).or_else(called) else {
             return refuse(conn, Refusal(404, "no such task here"), None, request.is_kept).await;
         };
         let (range, total) = match self.locate(&stored, asked).await {
@@ -327,20 +330,30 @@ fn find(stored: &StoredTask, wanted: Option<Wanted>) -> Result<Option<(ByteRange
 
 /// The next request; `None` at the end of the connection.
 async fn read_request(conn: &mut Conn, bytes: &mut Vec<u8>) -> Result<Option<Request>, Option<Refusal>> {
-    let mut term = IDLE_TERM;
+    if bytes.is_empty() {
+        match timeout(IDLE_TERM, conn.read_buf(bytes)).await {
+            Ok(Ok(0)) | Err(_) => return Ok(None),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(None),
+        }
+    }
+    // One term for all of it: a head that drips in byte by byte does not buy time.
+    let slow = Err(Some(Refusal(408, "head too slow")));
+    timeout(HEAD_TERM, read_head(conn, bytes)).await.unwrap_or(slow)
+}
+
+/// The rest of a head that has begun.
+async fn read_head(conn: &mut Conn, bytes: &mut Vec<u8>) -> Result<Option<Request>, Option<Refusal>> {
     loop {
         if let Some((request, end)) = request::parse(bytes).map_err(Some)? {
             bytes.drain(..end);
             return Ok(Some(request));
         }
-        if !bytes.is_empty() {
-            term = HEAD_TERM;
-        }
-        match timeout(term, conn.read_buf(bytes)).await {
-            Ok(Ok(0)) | Err(_) => return Ok(None),
-            Ok(Ok(_)) if bytes.len() > request::HEAD_LIMIT * 2 => return Err(Some(Refusal(431, "head too long"))),
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(None),
+        match conn.read_buf(bytes).await {
+            Ok(0) => return Ok(None),
+            Ok(_) if bytes.len() > request::HEAD_LIMIT * 2 => return Err(Some(Refusal(431, "head too long"))),
+            Ok(_) => {}
+            Err(_) => return Err(None),
         }
     }
 }

@@ -7,15 +7,17 @@ use df_api::failure::{Code, Failure};
 use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_server::Scheduler;
 use df_api::scheduler::{
-    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, Host, PeerPacket, PeerResult, PeerTarget, PeerTaskRequest,
-    PieceResult, RegisterResult, StatTaskRequest, Task,
+    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, Host, PeerPacket, PeerResult,
+    PeerTarget, PeerTaskRequest, PieceResult, RegisterResult, StatTaskRequest, Task,
 };
+use df_core::scheduler::TaskView;
 use futures_util::stream::BoxStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::stream::{Desk, Session, outbox};
+use super::v1::V1;
 use crate::env::net::Remote;
 
 /// How long a new stream may take to introduce its host.
@@ -24,11 +26,12 @@ const HELLO_TERM: Duration = Duration::from_secs(5);
 /// The service.
 pub(super) struct Service {
     desk: Arc<Desk>,
+    v1: V1,
 }
 
 impl Service {
-    pub(super) const fn new(desk: Arc<Desk>) -> Self {
-        Self { desk }
+    pub(super) const fn new(desk: Arc<Desk>, v1: V1) -> Self {
+        Self { desk, v1 }
     }
 }
 
@@ -79,27 +82,55 @@ impl Scheduler for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
     }
 
-    async fn register_peer_task(&self, _: Request<PeerTaskRequest>) -> Result<Response<RegisterResult>, Status> {
-        not_yet()
+    async fn register_peer_task(&self, request: Request<PeerTaskRequest>) -> Result<Response<RegisterResult>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.register(request.into_inner(), remote).await.map(Response::new)
     }
 
     async fn report_piece_result(
         &self,
-        _: Request<Streaming<PieceResult>>,
+        request: Request<Streaming<PieceResult>>,
     ) -> Result<Response<Self::ReportPieceResultStream>, Status> {
-        not_yet()
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.report(request.into_inner(), remote).await.map(Response::new)
     }
 
-    async fn report_peer_result(&self, _: Request<PeerResult>) -> Result<Response<()>, Status> {
-        not_yet()
+    async fn report_peer_result(&self, request: Request<PeerResult>) -> Result<Response<()>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.finish(request.into_inner(), remote).await.map(Response::new)
     }
 
-    async fn leave_task(&self, _: Request<PeerTarget>) -> Result<Response<()>, Status> {
-        not_yet()
+    async fn leave_task(&self, request: Request<PeerTarget>) -> Result<Response<()>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.leave_task(request.into_inner(), remote).await.map(Response::new)
     }
 
-    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {
-        not_yet()
+    async fn stat_task(&self, request: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {
+        let id = request.into_inner().task_id;
+        let task = df_api::convert::task_id_text(&id)?;
+        let unknown = || Failure::new(Code::NotFound, "no host has anything of this task");
+        let view = self.desk.view(task).await.ok_or_else(unknown)?;
+        let state = match view {
+            TaskView { is_wanted: true, .. } => "Running",
+            TaskView { holders: 0, .. } => "Pending",
+            _ => "Succeeded",
+        };
+        let count = |count: Option<u32>| count.and_then(|count| i32::try_from(count).ok()).unwrap_or(-1);
+        Ok(Response::new(Task {
+            id,
+            r#type: 0,
+            content_length: view.content_len.and_then(|len| i64::try_from(len).ok()).unwrap_or(-1),
+            total_piece_count: count(view.pieces),
+            state: state.to_owned(),
+            peer_count: count(Some(view.peers)),
+            has_available_peer: view.holders > 0,
+        }))
+    }
+
+    async fn delete_task(&self, request: Request<DeleteTaskRequest>) -> Result<Response<()>, Status> {
+        let task = df_api::convert::task_id(&request.into_inner().task_id)?;
+        self.desk.delete(task).await;
+        Ok(Response::new(()))
     }
 
     async fn announce_task(&self, _: Request<AnnounceTaskRequest>) -> Result<Response<()>, Status> {

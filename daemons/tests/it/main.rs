@@ -1,7 +1,11 @@
 //! Tests of the daemons' parts over real sockets and files, in one binary.
 
+mod cache;
 mod client;
 mod cluster;
+mod grpc;
 mod origin;
+mod piece_port;
 mod source;
 mod swarm;
+mod v1;

@@ -243,7 +243,7 @@ impl Lean {
                 }
             }
             Output::TellDigests { .. } => self.tally.messages += 1,
-            Output::TellPlan { .. } | Output::OfferParents { .. } => {}
+            Output::TellPlan { .. } | Output::OfferParents { .. } | Output::TaskTold { .. } => {}
             // Whoever is refused or told to give up is found unfinished at the end.
             Output::Refuse { .. } | Output::FailTask { .. } | Output::Forget { .. } => {}
         }
@@ -271,6 +271,7 @@ impl Lean {
             digests: Vec::new(),
             is_wanting: true,
             has_source: true,
+            cached: None,
             can_fetch_source: true,
             order,
             mode: Mode::Granted,

@@ -11,6 +11,7 @@ use futures_util::stream::BoxStream;
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
+use super::v1;
 use crate::peer::Peer;
 use crate::peer::store::StoredTask;
 
@@ -24,8 +25,14 @@ pub(super) fn packet(peer: &Peer, host: &Host, request: &PieceTaskRequest) -> Re
     Ok(describe(peer, host, &stored, request.start_num, wanted, &BTreeSet::new()))
 }
 
-fn find(peer: &Peer, request: &PieceTaskRequest) -> Result<Arc<StoredTask>, Status> {
-    let task = convert::task_id_text(&request.task_id)?;
+/// What a request is about. A Dragonfly v1 peer calls the task by an id of its own, but this host by the
+/// name its scheduler told it.
+pub(super) fn find(peer: &Peer, request: &PieceTaskRequest) -> Result<Arc<StoredTask>, Status> {
+    let named = request.dst_pid.parse().ok().and_then(|name| peer.task_named(&name));
+    let task = match named {
+        Some(task) => task,
+        None => convert::task_id_text(&request.task_id)?,
+    };
     let unknown = || Failure::new(Code::NotFound, "no such task here");
     Ok(peer.store().task(&task).ok_or_else(unknown)?)
 }
@@ -39,6 +46,13 @@ pub(super) fn follow(
 ) -> BoxStream<'static, Result<PiecePacket, Status>> {
     Box::pin(async_stream::try_stream! {
         let Some(first) = requests.next().await.transpose()? else { return };
+        if v1::is_foreign(&first) {
+            let mut packets = v1::follow(peer, host, first, requests);
+            while let Some(packet) = packets.next().await {
+                yield packet?;
+            }
+            return;
+        }
         let stored = find(&peer, &first)?;
         let (mut start, mut told) = (first.start_num, BTreeSet::new());
         let mut changes = stored.watch();
@@ -105,6 +119,6 @@ fn describe(
     }
 }
 
-fn address(ip: &str, port: u32) -> String {
+pub(super) fn address(ip: &str, port: u32) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }

@@ -1,6 +1,6 @@
 //! What a child asks for on the piece port: parsed strictly, refused with a 4xx.
 
-use df_core::id::TaskId;
+use df_core::id::{PeerId, TaskId};
 use df_core::piece::ByteRange;
 
 /// Longest request head.
@@ -21,7 +21,13 @@ pub(super) struct Request {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Health,
-    Content { task: TaskId, range: Option<Wanted> },
+    Content {
+        task: TaskId,
+        /// The name this host has in the task, if it was called by one: a Dragonfly v1 child has no
+        /// other id in common with it.
+        name: Option<PeerId>,
+        range: Option<Wanted>,
+    },
 }
 
 /// A range of bytes as asked for: `first..=last`, or to the end.
@@ -83,7 +89,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
 }
 
 fn target(path: &str, range: Option<Wanted>) -> Result<Target, Refusal> {
-    let path = path.split('?').next().unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     if matches!(path, "/healthy" | "/healthz" | "/") {
         return Ok(Target::Health);
     }
@@ -93,7 +99,8 @@ fn target(path: &str, range: Option<Wanted>) -> Result<Target, Refusal> {
     if id.get(..3) != Some(prefix) {
         return Err(Refusal(400, "the prefix is not the id's"));
     }
-    Ok(Target::Content { task, range })
+    let name = query.split('&').find_map(|pair| pair.strip_prefix("peerId=")).and_then(|name| name.parse().ok());
+    Ok(Target::Content { task, name, range })
 }
 
 /// One range: `bytes=first-last` or `bytes=first-`.

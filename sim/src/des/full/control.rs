@@ -45,6 +45,7 @@ impl Full {
             digests: Vec::new(),
             is_wanting: true,
             has_source: true,
+            cached: None,
             can_fetch_source: true,
             order: self.order_of(number),
             mode: Mode::Granted,
@@ -80,7 +81,7 @@ impl Full {
                 let (number, task) = (request.0 as u32, (request.0 & !REGISTRATION) >> 32);
                 self.nodes[number as usize].peers[task as usize] = Some(peer);
             }
-            Output::Refuse { .. } | Output::OfferParents { .. } => {}
+            Output::Refuse { .. } | Output::OfferParents { .. } | Output::TaskTold { .. } => {}
             Output::TellPlan { peer, plan } => {
                 self.send(peer, |task| downloader::Input::PlanTold { task, plan });
             }
