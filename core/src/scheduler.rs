@@ -31,6 +31,7 @@ mod host;
 mod invariants;
 mod lane;
 mod membership;
+mod pool;
 mod pulling;
 mod rank;
 mod seeding;

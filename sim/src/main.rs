@@ -207,6 +207,7 @@ fn run_faults(first: u64, count: u64) -> bool {
         if !wrong.is_empty() {
             failed += 1;
             eprintln!("seed {seed}: {}; again: cargo xtask sim --faults 1 --seed {seed}", wrong.join(", "));
+            eprintln!("  {}", serde_json::to_string(&plan).unwrap_or_default());
         }
     }
     println!("{count} swarms, {:.1} simulated hours, {failed} failed, hash {hash:016x}", simulated_secs / 3600.0);

@@ -22,6 +22,7 @@ pub(crate) struct Sim {
 impl Task for Sim {
     fn run(self) -> Result<()> {
         let (checked, flags): (Vec<_>, Vec<_>) = self.flags.into_iter().partition(|flag| flag == "--checked");
+        // Debug assertions on, yet optimised: see the profile in the workspace's Cargo.toml.
         let profile = if checked.is_empty() { "release" } else { "sim" };
         let mut command = repo::cargo()?;
         command.args(["run", "--quiet", "--profile", profile, "--package", "df-sim", "--"]).args(flags);

@@ -3,8 +3,9 @@
 use super::Scheduler;
 use super::event::{HostKey, Mode, PeerKey};
 use super::host::{Host, SwarmKey};
+use super::pool::SampleLimits;
 use super::rank::Offer;
-use super::swarm::{Row, SampleLimits};
+use super::swarm::Row;
 use crate::time::Instant;
 
 /// Of the hungry: their ranks are looked at, which is cheap. In the model of `docs/swarm.md` 8 to 16

@@ -53,6 +53,9 @@ enum Event {
     },
 }
 
+/// Whose a flow is: the child, the parent, the piece.
+type Owner = (u32, u32, PieceNumber);
+
 #[derive(Clone, Debug, Default)]
 struct Host {
     held: PieceSet,
@@ -71,7 +74,7 @@ pub struct Pull {
     content: PiecePlan,
     hosts: Vec<Host>,
     net: Net,
-    owners: Vec<Option<(FlowKey, (u32, u32, PieceNumber))>>,
+    owners: Vec<Option<(FlowKey, Owner)>>,
     availability: Availability,
     wheel: Wheel<Event>,
     rng: Rng,
