@@ -436,9 +436,10 @@ mod tests {
         swarm.make_room(200);
         for hole in [0, 1, 63, 64, 65, 128, 150] {
             plan.pieces().take_while(|piece| piece.get() < hole).for_each(|piece| _ = swarm.set_held(row, piece));
-            plan.number(hole + 1).map(|piece| swarm.set_held(row, piece));
+            let beyond = plan.number(hole + 1).unwrap();
+            swarm.set_held(row, beyond);
             assert!((0..=hole).all(|from| swarm.prefix(row, from) == hole), "{hole}");
-            plan.number(hole + 1).map(|piece| swarm.clear_held(row, piece));
+            swarm.clear_held(row, beyond);
         }
         plan.pieces().for_each(|piece| _ = swarm.set_held(row, piece));
         assert_eq!(swarm.prefix(row, 3), 200);
