@@ -1,6 +1,9 @@
 //! The streams of hosts: who is connected, under which numbers they know their tasks, and where
 //! what the machine wants has to go.
 
+mod cached;
+mod input;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +19,7 @@ use df_api::scheduler::{self as wire, AnnounceResponse, SchedulerEvent};
 use df_api::task::TaskRequest;
 use df_core::id::TaskId;
 use df_core::piece::{Order, PieceSet};
-use df_core::scheduler::{
-    Cached, GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, SourceFailure, TaskView,
-};
+use df_core::scheduler::{Cached, GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, TaskView};
 use df_core::time::{Instant, micros};
 use slotmap::KeyData;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,7 @@ use crate::env::net::Remote;
 use crate::peer::source::Cidr;
 use crate::pump::Inbox;
 use crate::sync::lock;
+use input::{peer_input, session_of};
 
 /// Messages that may wait for a slow host; with more its stream is cut, and it begins anew.
 const OUTBOX_LIMIT: usize = 4096;
@@ -161,20 +163,6 @@ impl Desk {
                 Err(failure)
             }
         }
-    }
-
-    /// What is known of a task.
-    pub(super) async fn view(&self, task: TaskId) -> Option<TaskView> {
-        let request = RequestId(self.next());
-        let (answer, answered) = oneshot::channel();
-        lock(&self.0.books).requests.insert(request, Asked::Task(answer));
-        self.0.inbox.tell(Input::TaskAsked { request, task }).await;
-        answered.await.ok().flatten()
-    }
-
-    /// A cached content was deleted.
-    pub(super) async fn delete(&self, task: TaskId) {
-        self.0.inbox.tell(Input::TaskDeleted { task }).await;
     }
 
     /// Whether a host that connects from `from` may say that it is to be found at `claimed`.
@@ -404,23 +392,6 @@ impl Books {
         }
     }
 
-    /// The machine has refused a peer because its content was deleted: its host is to drop it.
-    pub(super) fn refused_deleted(&mut self, request: RequestId) {
-        if let Some(Asked::Peer(Seat { stream: id, session, .. })) = self.requests.remove(&request) {
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.waiting.remove(&session);
-            }
-            self.tell_stream(id, Down::Forget(wire::Forget { session }));
-        }
-    }
-
-    /// The machine has answered a question.
-    pub(super) fn told(&mut self, request: RequestId, view: Option<TaskView>) {
-        if let Some(Asked::Task(answer)) = self.requests.remove(&request) {
-            let _ = answer.send(view);
-        }
-    }
-
     /// Gathers an event for the host of a peer.
     pub(super) fn tell(&mut self, peer: PeerKey, event: impl FnOnce(u64) -> Down) {
         if let Some(seat) = self.peers.get(&peer).copied() {
@@ -500,50 +471,4 @@ impl Books {
 /// A channel for a stream's messages.
 pub(super) fn outbox() -> (mpsc::Sender<AnnounceResponse>, mpsc::Receiver<AnnounceResponse>) {
     mpsc::channel(OUTBOX_LIMIT)
-}
-
-/// The session an event belongs to; `None` if it names a grant.
-const fn session_of(event: &Up) -> Option<u64> {
-    Some(match event {
-        Up::Register(register) => register.session,
-        Up::PlanLearned(learned) => learned.session,
-        Up::SourceStarted(started) => started.session,
-        Up::SourceStored(stored) => stored.session,
-        Up::SourceEnded(ended) => ended.session,
-        Up::SourceFailed(failed) => failed.session,
-        Up::PieceHeld(held) => held.session,
-        Up::PieceLost(lost) => lost.session,
-        Up::PeerDone(done) => done.session,
-        Up::PeerStopped(stopped) => stopped.session,
-        Up::PeerLeft(left) => left.session,
-        Up::Host(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => return None,
-    })
-}
-
-fn peer_input(peer: PeerKey, event: Up) -> Result<Input, Malformed> {
-    Ok(match event {
-        Up::PlanLearned(learned) => Input::PlanLearned {
-            peer,
-            plan: convert::plan(learned.plan.unwrap_or_default())?,
-            is_ranged: learned.is_ranged,
-            version: learned.version,
-        },
-        Up::SourceStarted(started) => Input::SourceStarted { peer, piece: started.piece },
-        Up::SourceStored(stored) => {
-            Input::SourceStored { peer, piece: stored.piece, digest: convert::piece_digest(&stored.blake3)? }
-        }
-        Up::SourceEnded(_) => Input::SourceEnded { peer },
-        Up::SourceFailed(failed) => Input::SourceFailed {
-            peer,
-            failure: SourceFailure { is_final: failed.is_final, is_changed: failed.is_changed },
-        },
-        Up::PieceHeld(held) => Input::PieceHeld { peer, piece: held.piece },
-        Up::PieceLost(lost) => Input::PieceLost { peer, piece: lost.piece },
-        Up::PeerDone(_) => Input::PeerDone { peer },
-        Up::PeerStopped(_) => Input::PeerStopped { peer },
-        Up::PeerLeft(_) => Input::PeerLeft { peer },
-        Up::Host(_) | Up::Register(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => {
-            return Err(Malformed("not an event of a session".to_owned()));
-        }
-    })
 }
