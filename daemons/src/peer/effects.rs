@@ -78,16 +78,16 @@ impl Effects {
     }
 
     fn keep(&self, task: TaskId, piece: PieceNumber, digest: PieceDigest) {
-        let peer = self.peer.clone();
+        let (peer, Some(job)) = (self.peer.clone(), self.peer.job(&task)) else { return };
         self.peer.env().spawn_data(async move {
-            let result = match peer.job(&task) {
-                Some(job) => job.stored.keep(piece, digest).map_err(|failure| {
-                    job.note_failure(failure);
-                    StoreFailed
-                }),
-                None => Err(StoreFailed),
-            };
-            peer.downloader().tell(Input::PieceKept { task, piece, result }).await;
+            let result = job.stored.keep(piece, digest).map_err(|failure| {
+                job.note_failure(failure);
+                StoreFailed
+            });
+            // The next download of the task has nothing to do with this one's pieces.
+            if peer.job(&task).is_some_and(|open| Arc::ptr_eq(&open, &job)) {
+                peer.downloader().tell(Input::PieceKept { task, piece, result }).await;
+            }
         });
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ struct Books {
     held_bytes: u64,
     digests: BTreeMap<u32, PieceDigest>,
     incoming: BTreeMap<PieceNumber, Arc<Incoming>>,
+    /// Counts the downloads of this task.
+    download: u64,
     /// When the content file was last written to, once it is complete: whoever writes to it after
     /// that (by a hard link, say) is not us.
     sealed_ns: Option<u64>,
@@ -74,6 +77,7 @@ impl Books {
             held_bytes: 0,
             digests: BTreeMap::new(),
             incoming: BTreeMap::new(),
+            download: 0,
             sealed_ns: None,
             is_gone: false,
         }
@@ -324,7 +328,7 @@ impl StoredTask {
             if books.is_gone || books.held.contains(piece) || books.incoming.contains_key(&piece) {
                 return None;
             }
-            let incoming = Arc::new(Incoming::new(range));
+            let incoming = Arc::new(Incoming::new(range, books.download));
             books.incoming.insert(piece, incoming.clone());
             incoming
         };
@@ -332,14 +336,49 @@ impl StoredTask {
         Some(PieceWriter::new(self.clone(), piece, incoming))
     }
 
+    /// All bytes of a piece are there. If its download has ended meanwhile nobody will say what is to
+    /// become of it: then it is dropped.
+    pub(super) fn arrived(&self, piece: PieceNumber, incoming: &Incoming) {
+        let is_wanted = {
+            let books = lock(&self.books);
+            incoming.has_arrived.store(true, Ordering::Release);
+            incoming.download == books.download
+        };
+        if !is_wanted {
+            self.drop_piece(piece);
+        }
+    }
+
+    /// A download is over, and with it the interest in pieces that have arrived and were not kept:
+    /// the next one gets them anew. Those that are still being written fail by themselves.
+    pub(in crate::peer) fn end_download(&self) {
+        let mut gone = Vec::new();
+        {
+            let mut books = lock(&self.books);
+            books.download += 1;
+            books.incoming.retain(|_, incoming| {
+                let has_arrived = incoming.has_arrived.load(Ordering::Acquire);
+                if has_arrived {
+                    gone.push(incoming.clone());
+                }
+                !has_arrived
+            });
+        }
+        gone.iter().for_each(|incoming| incoming.failed());
+        self.changed();
+    }
+
     /// Makes a piece that has arrived and was verified part of the content.
     ///
     /// # Errors
-    /// When the journal cannot be written; the piece has failed then.
+    /// When the journal cannot be written, or the piece was dropped meanwhile; it has failed then.
     pub fn keep(&self, piece: PieceNumber, digest: PieceDigest) -> Result<(), Failure> {
         let kept = {
             let mut books = lock(&self.books);
-            let Some(incoming) = books.incoming.remove(&piece) else { return Ok(()) };
+            let Some(incoming) = books.incoming.remove(&piece) else {
+                let dropped = || Failure::new(Code::Internal, "a piece was dropped before it was kept");
+                return if books.held.contains(piece) { Ok(()) } else { Err(dropped()) };
+            };
             let written = books.journal.append(Fact::Piece(PieceFact::new(piece.get(), digest)));
             if written.is_ok() {
                 books.held.insert(piece);
