@@ -118,6 +118,11 @@ impl PieceWriter {
         self.piece
     }
 
+    /// The piece as others see it arrive.
+    pub(in crate::peer) fn incoming(&self) -> Arc<Incoming> {
+        self.incoming.clone()
+    }
+
     /// Bytes of the piece that are still to come.
     pub fn remaining(&self) -> u64 {
         self.incoming.range.len - self.written

@@ -404,6 +404,14 @@ impl StoredTask {
         }
     }
 
+    /// The same of a piece that somebody else may have begun anew: that is left alone.
+    pub(in crate::peer) fn drop_incoming(&self, piece: PieceNumber, incoming: &Arc<Incoming>) {
+        let is_it = lock(&self.books).incoming.get(&piece).is_some_and(|known| Arc::ptr_eq(known, incoming));
+        if is_it {
+            self.drop_piece(piece);
+        }
+    }
+
     /// The task is being removed: nothing of it is served or written any more.
     pub(super) fn abandon(&self) {
         let incoming = {
