@@ -24,6 +24,7 @@
 
 pub mod event;
 
+mod cached;
 mod candidates;
 mod grant;
 mod host;
@@ -39,8 +40,9 @@ use alloc::vec::Vec;
 
 use slotmap::SlotMap;
 
+pub use cached::TaskView;
 pub use event::{
-    GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration,
+    Cached, GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration,
     RequestId, SourceFailure, TaskFailure, Zone,
 };
 
@@ -118,6 +120,7 @@ pub struct Scheduler {
     grants: SlotMap<GrantKey, Grant>,
     /// Children `.0` that had trouble with parents `.1`.
     pairs: Blacklist<(), (HostKey, HostKey)>,
+    tombstones: cached::Tombstones,
     rng: Rng,
     work: VecDeque<Work>,
     outbox: Outbox<Output>,
@@ -162,6 +165,7 @@ impl Scheduler {
             tasks: BTreeMap::new(),
             grants: SlotMap::with_key(),
             pairs: Blacklist::new(BlacklistPolicy::LOCAL),
+            tombstones: cached::Tombstones::default(),
             rng: Rng::new(seed).fork("scheduler"),
             work: VecDeque::new(),
             outbox: Outbox::new(),
@@ -243,6 +247,7 @@ impl Scheduler {
             if !self.swarms.contains_key(key) {
                 continue;
             }
+            self.ensure_replicas(now, key);
             let swarm = &self.swarms[key];
             let hungry = swarm.hungry.rows().iter().filter_map(|row| swarm.member(*row));
             for starving in hungry.filter(|member| member.coming == 0) {
@@ -290,6 +295,8 @@ impl Machine for Scheduler {
             Input::PeerDone { peer } => self.peer_done(now, peer),
             Input::PeerStopped { peer } => self.peer_stopped(now, peer),
             Input::PeerLeft { peer } => self.peer_left(now, peer),
+            Input::TaskDeleted { task } => self.task_deleted(now, task),
+            Input::TaskAsked { request, task } => self.task_asked(now, request, task),
             Input::HostPardoned { host } => self.host_pardoned(now, host),
         }
         self.settle(now);

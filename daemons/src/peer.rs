@@ -3,6 +3,7 @@
 //! The decisions are the core's [`Downloader`] and [`Uploader`]; this module is what they drive:
 //! the store, piece transfer, the source, the streams to the schedulers, and two gRPC servers.
 
+mod cached;
 mod effects;
 pub mod fetch;
 pub mod job;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use df_api::failure::{Code, Failure};
 use df_api::scheduler as wire;
-use df_api::task::{TaskRequest, redacted};
+use df_api::task::TaskRequest;
 use df_core::downloader::{Downloader, Input, Opening};
 use df_core::id::{PeerId, TaskId};
 use df_core::piece::{Order, PiecePlan};
@@ -37,7 +38,7 @@ use fetch::PieceClient;
 use job::{Job, JobOptions};
 use membership::Links;
 use source::{Cidr, Egress, SourceClient, SourceConfig};
-use store::{Room, Store, StoredTask};
+use store::{Label, Room, Store, StoredTask};
 use sums::Sums;
 use throttle::{Limit, Throttle, limit};
 use upload::{Desk, PieceServer};
@@ -225,10 +226,10 @@ impl Peer {
         if let Some(waiting) = self.join_open(&task) {
             return Ok(waiting);
         }
-        let (store, shown) = (self.0.store.clone(), redacted(&request.url));
+        let (store, label) = (self.0.store.clone(), Label::from(&request));
         let peer = self.clone();
         let stored =
-            self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &shown), Ok));
+            self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &label), Ok));
         let stored = stored.await?;
         let rate = rate_bytes_per_sec.or_else(|| self.0.config.download.task_rate_limit.map(|r| r.bytes_per_sec()));
         let job = Arc::new(Job::new(request, stored, options, limit(self.0.env.clock.now(), rate)));
@@ -262,7 +263,9 @@ impl Peer {
     /// A content that is here already: nothing to download, but the whole is still verified.
     async fn join_complete(&self, job: Arc<Job>) -> Result<Waiting, Failure> {
         job.join();
-        let verified = effects::verify_whole(&self.0.env, &job).await;
+        // Once is enough, as long as nobody writes to it.
+        let is_verified = job.stored.is_verified(&job.request.meta.digest);
+        let verified = if is_verified { Ok(()) } else { effects::verify_whole(&self.0.env, &job).await };
         if verified.is_err() {
             self.forget_task(&job.task);
         }
@@ -287,16 +290,18 @@ impl Peer {
         }
     }
 
-    /// The scheduler asked this host, a seed peer, to fetch a task.
+    /// The scheduler asked this host to fetch a task: a seed peer from its source, or anybody a copy of a
+    /// cached content.
     fn take_duty(&self, request: TaskRequest) {
-        if !self.0.config.seed_peer.enable {
+        let is_cached = request.cid.is_some();
+        if !is_cached && !self.0.config.seed_peer.enable {
             tracing::warn!(task = %request.id(), "asked to fetch a task without being a seed peer");
             return;
         }
         let peer = self.clone();
         tokio::spawn(async move {
             let options =
-                JobOptions { may_fetch_source: true, is_insecure: false, is_local: false, is_in_order: false };
+                JobOptions { may_fetch_source: !is_cached, is_insecure: false, is_local: false, is_in_order: false };
             let task = request.id();
             match peer.join(request, options, None).await {
                 Ok(waiting) if waiting.job().outcome().borrow().is_none() => waiting.job().make_duty(),
@@ -355,7 +360,13 @@ pub async fn run(
     incoming: PeerIncoming,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let room = Room { quota: config.store.quota.map(|q| q.bytes()), free_floor: config.store.free_floor.bytes() };
+    let room = Room {
+        quota: config.store.quota.map(|q| q.bytes()),
+        free_floor: config.store.free_floor.bytes(),
+        high_percent: config.store.high_watermark,
+        low_percent: config.store.low_watermark.min(config.store.high_watermark),
+        task_ttl_secs: config.store.task_ttl.map(|span| span.duration().as_secs()),
+    };
     let (opening, root, open_index) = (env.clone(), config.data_dir.clone(), env.index_opener());
     let store = env.blocking(move || Store::open(opening, &root, room, open_index)).await?;
     let now = env.clock.now();
@@ -387,6 +398,7 @@ pub async fn run(
     let effects = effects::Effects::new(peer.clone(), uploads);
     tokio::spawn(pump::run(env.clone(), downloader, effects, mail, stop.clone()));
     peer.links().start(&peer, &host, &stop);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(peer.clone().tidy()));
     serve(&peer, desk, incoming, &host, &shutdown, &stop).await
 }
 

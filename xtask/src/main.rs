@@ -12,12 +12,18 @@ use clap::{ArgMatches, Command, Parser};
 mod ci;
 mod codegen;
 mod demo;
+mod dfcache_table;
 mod repo;
 mod tidy;
 
 /// Every command, in the order `--help` lists them.
-const COMMANDS: &[Entry] =
-    &[Entry::of::<ci::Ci>(), Entry::of::<codegen::Codegen>(), Entry::of::<demo::Demo>(), Entry::of::<tidy::Tidy>()];
+const COMMANDS: &[Entry] = &[
+    Entry::of::<ci::Ci>(),
+    Entry::of::<codegen::Codegen>(),
+    Entry::of::<demo::Demo>(),
+    Entry::of::<dfcache_table::DfcacheTable>(),
+    Entry::of::<tidy::Tidy>(),
+];
 
 /// A command: its flags are its fields, its name and help are those of its clap `Command`.
 trait Task: Parser {

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::cached::TaskView;
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
 use crate::piece::{Order, PieceNumber, PiecePlan, PieceSet};
 use crate::time::{Duration, Instant};
@@ -84,10 +85,21 @@ pub struct Registration {
     pub has_source: bool,
     /// Whether it may be sent to the source.
     pub can_fetch_source: bool,
+    /// For a cached content: what is special about it.
+    pub cached: Option<Cached>,
     /// Which pieces first.
     pub order: Order,
     /// How it is to be told.
     pub mode: Mode,
+}
+
+/// What is special about a content that was put into the cache under a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cached {
+    /// Whether the host imported it and no scheduler has confirmed that yet: newer than any deletion.
+    pub is_imported: bool,
+    /// Hosts that are to have it.
+    pub replicas: u32,
 }
 
 /// Why a piece did not come from a parent.
@@ -237,6 +249,18 @@ pub enum Input {
         /// The peer.
         peer: PeerKey,
     },
+    /// A cached content was deleted.
+    TaskDeleted {
+        /// The task.
+        task: TaskId,
+    },
+    /// Somebody wants to know about a task. Answered by [`Output::TaskTold`].
+    TaskAsked {
+        /// Named in the answer.
+        request: RequestId,
+        /// The task.
+        task: TaskId,
+    },
     /// An operator frees a host of its record.
     HostPardoned {
         /// The host.
@@ -253,6 +277,10 @@ pub enum Refusal {
     PlanMismatch,
     /// The host's connection is gone.
     UnknownHost,
+    /// The content was deleted while the host was away.
+    Deleted,
+    /// Others have other bytes under the same name.
+    ContentMismatch,
 }
 
 /// Why a task cannot go on for a peer.
@@ -340,9 +368,17 @@ pub enum Output {
         /// Piece after the last.
         to: u32,
     },
-    /// A seed host is to register for a task (the driver knows its URL).
+    /// Answers [`Input::TaskAsked`].
+    TaskTold {
+        /// The question.
+        request: RequestId,
+        /// What is known; `None` for an unknown task.
+        view: Option<TaskView>,
+    },
+    /// A host is to register for a task (the driver knows its URL or its name): a seed, to fetch it from
+    /// its source; or anybody, to hold a copy of a cached content.
     WakeSeed {
-        /// The seed.
+        /// The host.
         host: HostKey,
         /// The task.
         task: TaskId,

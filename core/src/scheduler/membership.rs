@@ -73,7 +73,8 @@ impl Scheduler {
     }
 
     fn admit(&mut self, now: Instant, registration: Registration) -> Result<PeerKey, Refusal> {
-        let Registration { host, peer: id, task, plan, held, digests, .. } = registration;
+        self.check_cached(now, &registration)?;
+        let Registration { host, peer: id, task, plan, held, digests, cached, .. } = registration;
         let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
         let is_seed = known.is_seed();
         let zone = known.info.zone;
@@ -93,6 +94,10 @@ impl Scheduler {
             return Err(Refusal::PlanMismatch);
         }
         swarm.source.exists |= registration.has_source;
+        if let Some(cached) = cached {
+            self.note_replicas(key, cached);
+        }
+        let swarm = &mut self.swarms[key];
         let member = Member { peer: PeerKey::default(), host, zone, is_seed, held: 0, coming: 0 };
         let row = swarm.join(member);
         let peer = self.peers.insert(Peer {

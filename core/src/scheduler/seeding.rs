@@ -475,7 +475,7 @@ impl Scheduler {
 }
 
 /// A seed's lot for a task: a hash of both, so that tasks spread over the seeds and stay with them.
-fn draw(swarm: &Swarm, host: &[u8]) -> u64 {
+pub(super) fn draw(swarm: &Swarm, host: &[u8]) -> u64 {
     let mut key = Vec::with_capacity(host.len() + swarm.task.as_bytes().len());
     key.extend_from_slice(swarm.task.as_bytes());
     key.extend_from_slice(host);

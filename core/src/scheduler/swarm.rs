@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::cached::Replicas;
 use super::event::{HostKey, PeerKey, Zone};
 use super::seeding::SourceBook;
 use crate::id::{PieceDigest, TaskId};
@@ -45,6 +46,8 @@ pub(super) struct Swarm {
     pub(super) pullers: Vec<PeerKey>,
     /// Whether a parent has turned up that those who pull have not been offered.
     pub(super) has_new_parent: bool,
+    /// Copies somebody wants of a cached content.
+    pub(super) replicas: Replicas,
     digests: Vec<Option<PieceDigest>>,
     digest_log: Vec<(u32, PieceDigest)>,
     /// Digests somebody claims, of pieces nobody vouches for yet.
@@ -101,6 +104,7 @@ impl Swarm {
             source: SourceBook::new(false),
             pullers: Vec::new(),
             has_new_parent: false,
+            replicas: Replicas::default(),
             digests: Vec::new(),
             digest_log: Vec::new(),
             claims: BTreeMap::new(),
@@ -304,6 +308,11 @@ impl Swarm {
     /// Whether the digest of a piece is known for good.
     pub(super) fn is_sure(&self, piece: PieceNumber) -> bool {
         self.digests.get(piece.index()).is_some_and(Option::is_some)
+    }
+
+    /// The digest of a piece, if somebody vouches for it.
+    pub(super) fn digest(&self, piece: PieceNumber) -> Option<PieceDigest> {
+        self.digests.get(piece.index()).copied().flatten()
     }
 
     /// Somebody without a mandate says that a piece has this digest and that it has the piece. One

@@ -1,5 +1,6 @@
 //! Scenarios and properties of the core, one binary.
 
+mod cached;
 mod town;
 
 mod downloader;

@@ -5,8 +5,8 @@ use df_core::machine::Machine;
 use df_core::piece::{Order, PiecePlan, PieceSet};
 use df_core::rng::Rng;
 use df_core::scheduler::{
-    HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Registration, RequestId, Scheduler,
-    SchedulerConfig, SourceFailure, Zone,
+    Cached, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Registration, RequestId,
+    Scheduler, SchedulerConfig, SourceFailure, Zone,
 };
 use df_core::time::{Duration, Instant};
 use proptest::prelude::*;
@@ -64,6 +64,7 @@ impl Babbler {
             digests,
             is_wanting: self.rng.chance(4, 5),
             has_source: self.rng.chance(4, 5),
+            cached: self.rng.chance(1, 4).then(|| Cached { is_imported: true, replicas: 3 }),
             can_fetch_source: self.rng.chance(4, 5),
             order: Order::RarestFirst,
             mode: if self.rng.chance(1, 3) { Mode::Candidates } else { Mode::Granted },
@@ -113,6 +114,7 @@ impl Babbler {
             21 => Input::PieceLost { peer, piece },
             22 if self.rng.chance(1, 4) => Input::PeerLeft { peer },
             23 if self.rng.chance(1, 4) => Input::PeerStopped { peer },
+            22 if self.rng.chance(1, 8) => Input::TaskDeleted { task: TaskId::from_bytes([1; 32]) },
             _ => Input::SourceEnded { peer },
         }
     }

@@ -75,6 +75,7 @@ impl Bench {
             digests: Vec::new(),
             is_wanting: true,
             has_source: true,
+            cached: None,
             can_fetch_source: true,
             order: Order::RarestFirst,
             mode,

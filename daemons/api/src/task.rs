@@ -24,7 +24,15 @@ pub struct TaskRequest {
     pub meta: UrlMeta,
     /// Explicit piece length in bytes; 0 for the default rule.
     pub piece_len: u64,
+    /// The name of a cached content: it has no source, and its URL is only for show.
+    pub cid: Option<String>,
 }
+
+/// Algorithms of which a content id of the form `algorithm:hex` is checked against the bytes.
+const CID_ALGORITHMS: [&str; 2] = ["sha256", "blake3"];
+
+/// Hexadecimal digits of such a content id.
+const CID_HEX_LEN: usize = 64;
 
 /// Headers that identify the client, not the content.
 const NEUTRAL_HEADERS: [&str; 1] = ["user-agent"];
@@ -55,10 +63,45 @@ impl TaskRequest {
         if piece_len > df_core::piece::plan::PIECE_LEN_LIMIT {
             return Err(usage(format!("a piece length of {piece_len} bytes is too long")));
         }
-        Ok(Self { url, meta, piece_len })
+        Ok(Self { url, meta, piece_len, cid: None })
     }
 
-    /// The task's native id: BLAKE3 over all that identifies the content, each part behind its
+    /// The content that was put into the cache under a name and a tag. A name that is a digest
+    /// (`sha256:` or `blake3:` and 64 hexadecimal digits, in either case) is one that the bytes have
+    /// to match; any other is opaque, and none is ever a path.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] for a name or a tag that is empty, too long or not printable.
+    pub fn cached(cid: &str, tag: &str) -> Result<Self, Failure> {
+        let usage = |message: String| Failure::new(Code::Usage, message);
+        if cid.is_empty() {
+            return Err(usage("the content id is empty".to_owned()));
+        }
+        for (what, label) in [("content id", cid), ("tag", tag)] {
+            if label.len() > LABEL_LIMIT {
+                return Err(usage(format!("the {what} has {} bytes; at most {LABEL_LIMIT} are accepted", label.len())));
+            }
+            if label.chars().any(char::is_control) {
+                return Err(usage(format!("the {what} has a character that is not printable")));
+            }
+        }
+        let digest = cid_digest(cid);
+        let cid = digest.clone().unwrap_or_else(|| cid.to_owned());
+        // Dragonfly's own form; dots too, or a URL would take them for steps in a path.
+        let shown: String = url::form_urlencoded::byte_serialize(cid.as_bytes()).collect();
+        let url = Url::parse(&format!("d7y:/{}", shown.replace('.', "%2E")));
+        let url = url.map_err(|error| usage(format!("the content id makes no URL: {error}")))?;
+        let meta = UrlMeta { tag: tag.to_owned(), digest: digest.unwrap_or_default(), ..UrlMeta::default() };
+        Ok(Self { url, meta, piece_len: 0, cid: Some(cid) })
+    }
+
+    /// How it is called where people see it: without secrets.
+    pub fn shown(&self) -> String {
+        self.cid.clone().unwrap_or_else(|| redacted(&self.url))
+    }
+
+    /// The task's native id. Of a cached content: BLAKE3 over a version label, the content id and the
+    /// tag, each behind its length. Else BLAKE3 over all that identifies the content, each part behind its
     /// length (8 bytes, little-endian), so that no two different requests have the same id.
     ///
     /// The parts: a version label; the URL without user, fragment and filtered query parameters; the
@@ -71,6 +114,12 @@ impl TaskRequest {
             hash.update(&(bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         };
+        if let Some(cid) = &self.cid {
+            part(b"damselfly cache 1");
+            part(cid.as_bytes());
+            part(self.meta.tag.as_bytes());
+            return TaskId::from_bytes(*hash.finalize().as_bytes());
+        }
         part(b"damselfly task 1");
         part(self.public_url().as_str().as_bytes());
         part(self.url.username().as_bytes());
@@ -105,6 +154,15 @@ impl TaskRequest {
         }
         url
     }
+}
+
+/// A content id that is a digest, in its canonical form.
+fn cid_digest(cid: &str) -> Option<String> {
+    let (algorithm, hex) = cid.split_once(':')?;
+    let is_digest = CID_ALGORITHMS.contains(&algorithm)
+        && hex.len() == CID_HEX_LEN
+        && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_digest.then(|| cid.to_ascii_lowercase())
 }
 
 /// A URL as it may be shown and logged: without user, password, query and fragment.
@@ -145,6 +203,38 @@ mod tests {
     fn golden_id() {
         let id = id("http://origin.example:8080/a/b?x=1&y=2#z", |meta| meta.tag = "t".to_owned());
         assert_eq!(id.to_string(), "9c8afa23e2e4c2b8de3ed162b10d0a5d149ebdae7e0e1102640a64b0b4789224");
+    }
+
+    #[test]
+    fn cached_contents_are_named_by_cid_and_tag_alone() {
+        let id = |cid: &str, tag: &str| TaskRequest::cached(cid, tag).unwrap().id();
+        // Frozen, and computed once more outside.
+        assert_eq!(
+            id("testid", "testtag").to_string(),
+            "45d2ff2b3680222594908a8f1fbeaebe74cdc7bf266393c10069385a1dc1ec56"
+        );
+        let names = [("a", ""), ("a", "b"), ("ab", ""), ("b", "a"), ("..", ""), (".", ""), ("/", ""), ("../a", "")];
+        for (at, (cid, tag)) in names.iter().enumerate() {
+            assert!(names[at + 1..].iter().all(|(c, t)| id(cid, tag) != id(c, t)), "{cid} {tag}");
+        }
+        let hex = "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08";
+        let upper = TaskRequest::cached(&format!("sha256:{hex}"), "").unwrap();
+        assert_eq!(upper.id(), id(&format!("sha256:{}", hex.to_lowercase()), ""));
+        assert_eq!(upper.meta.digest, format!("sha256:{}", hex.to_lowercase()));
+        for opaque in ["sha256:xxxxxx", "md5:25f9e794323b453885f5181f1b624d0b", "SHA256:9F"] {
+            assert_eq!(TaskRequest::cached(opaque, "").unwrap().meta.digest, "", "{opaque}");
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused_and_odd_ones_are_not() {
+        for cid in ["", "a\0b", "a\nb", &"x".repeat(LABEL_LIMIT + 1)] {
+            assert_eq!(TaskRequest::cached(cid, "").unwrap_err().code, Code::Usage, "{cid:.20?}");
+        }
+        assert!(TaskRequest::cached("a", "t\0").is_err());
+        for cid in ["../../etc/passwd", "/", "..", "größe 大", &"x".repeat(LABEL_LIMIT)] {
+            assert_eq!(TaskRequest::cached(cid, "").unwrap().cid.as_deref(), Some(cid));
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use df_api::dfdaemon::daemon_client::DaemonClient;
-use df_api::dfdaemon::{DownRequest, DownResult};
+use df_api::dfdaemon::{
+    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, ImportTaskResult, ListEntry,
+    ListRequest, StatTaskRequest, StatTaskResult,
+};
 use df_api::failure::{Code, Failure};
 use df_api::{dial, status};
 use hyper_util::rt::TokioIo;
@@ -53,6 +56,44 @@ impl Daemon {
     pub(super) async fn download(&self, request: DownRequest) -> Result<Progress, Failure> {
         let answer = self.client.clone().download(request).await.map_err(|status| failure_of(&status))?;
         Ok(Progress(answer.into_inner()))
+    }
+
+    /// Starts an export and gives its progress.
+    pub(super) async fn export(&self, request: ExportTaskRequest) -> Result<Progress, Failure> {
+        let answer = self.client.clone().export(request).await.map_err(|status| failure_of(&status))?;
+        Ok(Progress(answer.into_inner()))
+    }
+
+    /// Imports what was offered.
+    pub(super) async fn import(&self, request: ImportTaskRequest) -> Result<ImportTaskResult, Failure> {
+        let answer = self.client.clone().import_task(request).await.map_err(|status| failure_of(&status))?;
+        Ok(answer.into_inner())
+    }
+
+    /// Where a cached content is.
+    pub(super) async fn stat(&self, request: StatTaskRequest) -> Result<StatTaskResult, Failure> {
+        let answer = self.client.clone().stat_task(request).await.map_err(|status| failure_of(&status))?;
+        Ok(answer.into_inner())
+    }
+
+    /// Deletes a cached content.
+    pub(super) async fn delete(&self, request: DeleteTaskRequest) -> Result<(), Failure> {
+        self.client.clone().delete_task(request).await.map(drop).map_err(|status| failure_of(&status))
+    }
+
+    /// Cached contents that are on this host.
+    pub(super) async fn list(&self, tag: String) -> Result<Vec<ListEntry>, Failure> {
+        let answer = self.client.clone().list(ListRequest { tag }).await.map_err(|status| failure_of(&status))?;
+        let (mut batches, mut entries) = (answer.into_inner(), Vec::new());
+        while let Some(batch) = batches.message().await.map_err(|status| failure_of(&status))? {
+            entries.extend(batch.entries);
+        }
+        Ok(entries)
+    }
+
+    /// Its socket.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Whether it answers, whatever it says.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Ending;
 use super::output::{Output, Part, local};
 use crate::console::Stop;
+use crate::digest::{Algorithm, Digest, Hasher};
 
 /// Bytes read and written at once where the kernel cannot copy by itself.
 const COPY_LEN: u64 = 256 << 10;
@@ -114,6 +115,16 @@ impl Delivery {
             self.copied = end;
         }
         Ok(())
+    }
+
+    /// The digest of the content, all of it verified by the daemon.
+    pub(super) fn digest(&self, algorithm: Algorithm, len: u64) -> Result<Digest, Failure> {
+        let mut hasher = Hasher::new(algorithm);
+        pump(&self.content, 0, len, |piece, _| {
+            hasher.update(piece);
+            Ok::<(), Failure>(())
+        })?;
+        Ok(hasher.finish())
     }
 
     /// Ends a download of `len` verified bytes: how they were delivered, `None` for a stream. The

@@ -181,14 +181,15 @@ mod tests {
             Box::pin(async move {
                 let ports = [&incoming.rpc, &incoming.pieces].map(|listener| listener.local_addr().unwrap().port());
                 let told = [config.rpc.port, config.pieces.port];
-                let socket = std::fs::metadata(&config.socket).unwrap().permissions().mode() & 0o777;
+                let folder = config.socket.parent().unwrap();
+                let mode = std::fs::metadata(folder).unwrap().permissions().mode() & 0o777;
                 let addresses = config.scheduler.addresses;
-                Err(Failure::new(Code::Busy, format!("{} {socket:o} {addresses:?}", ports == told && ports[0] != 0)))
+                Err(Failure::new(Code::Busy, format!("{} {mode:o} {addresses:?}", ports == told && ports[0] != 0)))
             })
         };
         let scheduler: HostPort = "s:1".parse().unwrap();
         let failure =
             InProcess::start(tell, &around(&folder), std::slice::from_ref(&scheduler), None).await.err().unwrap();
-        assert_eq!(failure.message, format!("true 600 {:?}", [scheduler]));
+        assert_eq!(failure.message, format!("true 700 {:?}", [scheduler]));
     }
 }

@@ -149,6 +149,13 @@ impl Meter<'_> {
         bar.set_message(format!("{}  {}", self.name, state.frame()));
     }
 
+    /// It is over, and somebody else says how it ended.
+    pub(super) fn close(self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
+    }
+
     /// The download is over.
     pub(super) fn end(self, outcome: &Outcome) {
         if let Some(bar) = self.bar.get() {

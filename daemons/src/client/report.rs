@@ -54,7 +54,7 @@ pub(super) struct Failed {
 
 /// Why.
 #[derive(Clone, Debug, Serialize)]
-struct Reason {
+pub(super) struct Reason {
     code: &'static str,
     http: Option<u16>,
     message: String,
@@ -205,7 +205,7 @@ impl Outcome {
 }
 
 impl Reason {
-    fn new(failure: &Failure) -> Self {
+    pub(super) fn new(failure: &Failure) -> Self {
         Self {
             code: failure.code.name(),
             http: failure.http_status,

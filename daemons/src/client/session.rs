@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use df_api::dfdaemon::{DownRequest, DownResult};
+use df_api::dfdaemon::DownRequest;
 use df_api::failure::{Code, Failure};
 use df_core::time::{Instant, micros};
 use futures_util::StreamExt;
@@ -17,7 +17,6 @@ use tokio::time::timeout_at;
 
 use super::Ending;
 use super::daemon::Daemon;
-use super::delivery::{Delivery, Link};
 use super::embedded::{InProcess, PEER};
 use super::flags::{GetCommand, GetSettings};
 use super::job::Job;
@@ -25,6 +24,7 @@ use super::output::{Output, local};
 use super::progress::{Board, Meter};
 use super::report::{Done, Outcome};
 use super::start::{self, Background};
+use super::transfer::Transfer;
 use crate::config::Surroundings;
 use crate::console::{Console, Signals, Stop};
 use crate::env::Env;
@@ -49,7 +49,12 @@ impl JsonTo {
 
     /// Writes one result: the exit code of that.
     pub(super) fn write(&self, outcome: &Outcome) -> u8 {
-        let line = format!("{}\n", outcome.json());
+        self.write_line(&outcome.json())
+    }
+
+    /// Writes one line: the exit code of that.
+    pub(super) fn write_line(&self, line: &str) -> u8 {
+        let line = format!("{line}\n");
         match self {
             Self::Stdout => super::print(&line),
             Self::File(file) => {
@@ -186,17 +191,12 @@ impl<'a> Session<'a> {
             in_order,
             ..job.request.clone()
         };
-        let mut transfer = Transfer { session: self, daemon, state: State::Waiting(output), is_kept: false };
-        let last = transfer.run(request, meter).await?;
-        let (len, was_kept) = (last.content_length.unwrap_or(last.completed_length), transfer.is_kept);
-        let link = match transfer.state {
-            State::Writing(delivery) => {
-                let is_private = daemon.is_private;
-                self.env.blocking(move || delivery.finish(len, is_private)).await?
-            }
-            State::Waiting(_) | State::Gone => None,
-        };
-        self.unfinished.set(self.unfinished.get().saturating_sub(usize::from(was_kept)));
+        let progress = daemon.download(request).await?;
+        let mut transfer = Transfer::new(&self.env, daemon, &self.unfinished, output, self.settings.link);
+        let last = transfer.run(progress, meter).await?;
+        self.detail(&format!("task {}", last.task_id));
+        let len = last.content_length.unwrap_or(last.completed_length);
+        let link = transfer.finish(len).await?;
         let ms = micros(self.env.clock.now() - since) / 1000;
         let tally = last.tally.unwrap_or_default();
         let resumed = is_resumed && tally.reused_pieces > 0;
@@ -260,98 +260,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// One download between its request and its last message.
-struct Transfer<'a> {
-    session: &'a Session<'a>,
-    daemon: &'a Daemon,
-    state: State,
-    /// Whether it is worth going on with if it does not come to its end now.
-    is_kept: bool,
-}
-
-/// What has become of the output.
-enum State {
-    /// The content is not there yet.
-    Waiting(Output),
-    /// It is being filled.
-    Writing(Delivery),
-    /// A call that had it failed.
-    Gone,
-}
-
-impl Transfer<'_> {
-    /// Follows a download to its end: its last message. The output then has been begun.
-    async fn run(&mut self, request: DownRequest, meter: &mut Meter<'_>) -> Result<DownResult, Ending> {
-        let mut progress = self.daemon.download(request).await?;
-        loop {
-            let result = progress.next().await?;
-            let is_empty = result.done && result.content_length == Some(0);
-            if !result.ticket.is_empty() || is_empty {
-                self.begin(&result).await?;
-            }
-            self.keep(&result);
-            self.advance(result.contiguous_length).await?;
-            meter.observe(self.session.env.clock.now(), &result);
-            match self.state {
-                _ if !result.done => {}
-                State::Writing(_) => return Ok(result),
-                State::Waiting(_) | State::Gone => {
-                    let what = "the daemon finished the download without handing out the content";
-                    return Err(Failure::new(Code::Protocol, what).into());
-                }
-            }
-        }
-    }
-
-    /// Takes over the content, once.
-    async fn begin(&mut self, result: &DownResult) -> Result<(), Ending> {
-        let output = match std::mem::replace(&mut self.state, State::Gone) {
-            State::Waiting(output) => output,
-            other => {
-                self.state = other;
-                return Ok(());
-            }
-        };
-        let (content, link) = match result.ticket.is_empty() {
-            true => (File::open("/dev/null").map_err(|error| local("read nothing", &error))?, Link::Copy),
-            false => (self.daemon.redeem(&result.ticket).await?, self.session.settings.link),
-        };
-        self.session.detail(&format!("task {}", result.task_id));
-        let len = result.content_length;
-        let seen_at = PathBuf::from(&result.content_path);
-        let begin = move || Delivery::begin(output, content, &seen_at, link, len);
-        let delivery = self.session.env.blocking(begin).await?;
-        self.state = State::Writing(delivery);
-        Ok(())
-    }
-
-    /// From the first verified byte on there is something to go on with.
-    fn keep(&mut self, result: &DownResult) {
-        if let State::Writing(delivery) = &mut self.state
-            && !self.is_kept
-            && result.completed_length > 0
-        {
-            self.is_kept = delivery.keep();
-            let unfinished = &self.session.unfinished;
-            unfinished.set(unfinished.get() + usize::from(self.is_kept));
-        }
-    }
-
-    /// Delivers what is verified.
-    async fn advance(&mut self, end: u64) -> Result<(), Ending> {
-        match std::mem::replace(&mut self.state, State::Gone) {
-            State::Writing(mut delivery) if delivery.is_due(end) => {
-                let advanced = self.session.env.blocking(move || delivery.advance(end).map(|()| delivery)).await?;
-                self.state = State::Writing(advanced);
-            }
-            other => self.state = other,
-        }
-        Ok(())
-    }
-}
-
 /// Hears of the first signal; the second ends the process.
-fn stop_on(mut signals: Signals) -> watch::Receiver<Option<Stop>> {
+pub(super) fn stop_on(mut signals: Signals) -> watch::Receiver<Option<Stop>> {
     let (stop, hears) = watch::channel(None);
     tokio::spawn(async move {
         stop.send_replace(Some(signals.next().await));
@@ -361,7 +271,7 @@ fn stop_on(mut signals: Signals) -> watch::Receiver<Option<Stop>> {
 }
 
 /// Waits for a signal.
-async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
+pub(super) async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
     match stop.wait_for(Option::is_some).await.map(|stop| *stop) {
         Ok(Some(stop)) => stop,
         _ => std::future::pending().await,

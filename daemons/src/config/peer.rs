@@ -149,6 +149,14 @@ pub struct Store {
     pub quota: Option<Size>,
     /// Bytes left free on the disk.
     pub free_floor: Size,
+    /// Percent of the quota beyond which what was used least recently is dropped, until...
+    #[serde(deserialize_with = "within::<1, 100, _, _>")]
+    pub high_watermark: u64,
+    /// ...so many percent are taken.
+    #[serde(deserialize_with = "within::<0, 100, _, _>")]
+    pub low_watermark: u64,
+    /// What nobody has asked for so long is dropped, unless it was imported here.
+    pub task_ttl: Option<Span>,
 }
 
 /// What is logged, and how.
@@ -250,7 +258,7 @@ impl Default for Source {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { quota: None, free_floor: Size::new(256 << 20) }
+        Self { quota: None, free_floor: Size::new(256 << 20), high_watermark: 90, low_watermark: 80, task_ttl: None }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, ioctl_ficlone, linkat, statvfs};
 
 /// A file system as one host sees it. Calls block; those that may block for long say so.
 pub trait Disk: Send + Sync + 'static {
@@ -19,6 +19,11 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Puts a file in the place of another, atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives an open file a second name. Not every file system, nor every user, can.
+    fn link(&self, _from: BorrowedFd<'_>, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
@@ -87,6 +92,11 @@ pub trait DiskFile: Send + Sync + 'static {
     /// May block for long. File systems that cannot reserve are left sparse.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Takes over all of another file's blocks without copying them. Few file systems can.
+    fn share_blocks_of(&self, _from: BorrowedFd<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes data and length durable. May block for long.
     fn sync(&self) -> io::Result<()>;
 
@@ -122,6 +132,11 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn link(&self, from: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
+        let open = format!("/proc/self/fd/{}", from.as_raw_fd());
+        Ok(linkat(CWD, &open, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -201,6 +216,10 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
             other => Ok(other?),
         }
+    }
+
+    fn share_blocks_of(&self, from: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(ioctl_ficlone(&self.0, from)?)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -298,9 +298,9 @@ fn check_digest(job: &Job) -> Result<(), Failure> {
     }
     let found = hasher.finish();
     if found == expected {
-        return Ok(());
+        return job.stored.note_verified(&job.request.meta.digest);
     }
-    Err(Failure::new(Code::Digest, format!("{} is not what it should be", df_api::task::redacted(&job.request.url)))
+    Err(Failure::new(Code::Digest, format!("{} is not what it should be", job.request.shown()))
         .because(format!("expected {expected}, got {found}"))
         .hint("the source has other content, or the digest is mistyped"))
 }

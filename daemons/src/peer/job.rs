@@ -131,7 +131,7 @@ impl Job {
     /// How callers are told of a failed download.
     pub fn failure(&self, why: DownloadFailure) -> Failure {
         let said = lock(&self.failure).clone();
-        let shown = df_api::task::redacted(&self.request.url);
+        let shown = self.request.shown();
         match why {
             DownloadFailure::Source | DownloadFailure::Store => {
                 said.unwrap_or_else(|| Failure::new(Code::Network, format!("cannot fetch {shown}")))

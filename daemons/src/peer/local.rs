@@ -2,9 +2,14 @@
 //!
 //! Both speak `dfdaemon.Daemon`; what names URLs or files is for local callers only.
 
+mod cached;
+mod caller;
+mod deliver;
 mod descriptor;
 mod download;
 mod metadata;
+mod offer;
+mod target;
 mod v1;
 
 use std::sync::Arc;
@@ -14,7 +19,8 @@ use std::time::Duration;
 use df_api::base::{PiecePacket, PieceTaskRequest};
 use df_api::dfdaemon::daemon_server::{Daemon, DaemonServer};
 use df_api::dfdaemon::{
-    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, StatTaskRequest,
+    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, ImportTaskResult, ListRequest,
+    ListResult, StatTaskRequest, StatTaskResult,
 };
 use df_api::failure::{Code, Failure};
 use df_api::scheduler::Host;
@@ -28,6 +34,7 @@ use super::upload::PieceServer;
 use crate::env::net::{Listener, Remote};
 use crate::serving;
 use descriptor::Tickets;
+use offer::Offers;
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +43,7 @@ pub struct Local {
     host: Arc<Host>,
     pieces: PieceServer,
     tickets: Tickets,
+    offers: Offers,
     /// Calls being served, and calls served in all: for whoever wants to know whether it is idle.
     busy: Arc<AtomicU64>,
     served: Arc<AtomicU64>,
@@ -53,8 +61,8 @@ impl Drop for Busy {
 impl Local {
     /// The service of `peer`, which calls itself `host`.
     pub fn new(peer: Peer, host: Host, pieces: PieceServer) -> Self {
-        let tickets = Tickets::new(peer.env().clone());
-        Self { peer, host: Arc::new(host), pieces, tickets, busy: Arc::default(), served: Arc::default() }
+        let (tickets, offers) = (Tickets::new(peer.env().clone()), Offers::new(peer.env().clone()));
+        Self { peer, host: Arc::new(host), pieces, tickets, offers, busy: Arc::default(), served: Arc::default() }
     }
 
     /// Serves other peers until `shutdown`.
@@ -71,7 +79,7 @@ impl Local {
     /// # Errors
     /// When the socket fails.
     pub async fn serve_callers(self, listener: Listener, shutdown: CancellationToken) -> Result<(), String> {
-        let incoming = descriptor::incoming(listener, self.tickets.clone(), shutdown.clone());
+        let incoming = descriptor::incoming(listener, self.tickets.clone(), self.offers.clone(), shutdown.clone());
         serving::serve(self.router().await, incoming, shutdown).await
     }
 
@@ -108,27 +116,30 @@ impl Local {
 }
 
 /// Refuses callers that are not on this host.
-fn require_local<T>(request: &Request<T>) -> Result<(), Status> {
+fn require_local<T>(request: &Request<T>) -> Result<Remote, Status> {
     match request.extensions().get::<Remote>() {
-        Some(Remote::Local { .. }) => Ok(()),
+        Some(caller @ Remote::Local { .. }) => Ok(*caller),
         _ => Err(Failure::new(Code::Blocked, "only callers on this host may ask for that")
             .hint("use the daemon's unix socket")
             .into()),
     }
 }
 
-fn not_yet<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("this daemon does not serve cached data yet"))
-}
-
 #[tonic::async_trait]
 impl Daemon for Local {
     type DownloadStream = BoxStream<'static, Result<DownResult, Status>>;
+    type ExportStream = BoxStream<'static, Result<DownResult, Status>>;
+    type ListStream = BoxStream<'static, Result<ListResult, Status>>;
     type SyncPieceTasksStream = BoxStream<'static, Result<PiecePacket, Status>>;
 
     async fn download(&self, request: Request<DownRequest>) -> Result<Response<Self::DownloadStream>, Status> {
         require_local(&request)?;
         let busy = self.begin();
+        let remote = request.extensions().get::<Remote>().copied();
+        if !request.get_ref().output.is_empty() && !request.get_ref().deliver_descriptor {
+            let results = deliver::start(&self.peer, request.into_inner(), remote, busy).await?;
+            return Ok(Response::new(results));
+        }
         let results = download::start(&self.peer, self.tickets.clone(), request.into_inner(), busy).await?;
         Ok(Response::new(results))
     }
@@ -153,23 +164,47 @@ impl Daemon for Local {
         Ok(Response::new(()))
     }
 
-    async fn stat_task(&self, request: Request<StatTaskRequest>) -> Result<Response<()>, Status> {
+    async fn stat_task(&self, request: Request<StatTaskRequest>) -> Result<Response<StatTaskResult>, Status> {
         require_local(&request)?;
-        not_yet()
+        let _busy = self.begin();
+        let request = request.into_inner();
+        let name = cached::named(&request.cid, request.url_meta.as_ref())?;
+        Ok(Response::new(self.peer.stat(&name, request.local_only).await?))
     }
 
-    async fn import_task(&self, request: Request<ImportTaskRequest>) -> Result<Response<()>, Status> {
-        require_local(&request)?;
-        not_yet()
+    async fn import_task(&self, request: Request<ImportTaskRequest>) -> Result<Response<ImportTaskResult>, Status> {
+        let caller = require_local(&request)?;
+        let _busy = self.begin();
+        let imported = cached::import(&self.peer, &self.offers, caller, request.into_inner()).await;
+        Ok(Response::new(imported?))
     }
 
     async fn export_task(&self, request: Request<ExportTaskRequest>) -> Result<Response<()>, Status> {
-        require_local(&request)?;
-        not_yet()
+        let caller = require_local(&request)?;
+        let _busy = self.begin();
+        cached::export_to(&self.peer, caller, request.into_inner()).await?;
+        Ok(Response::new(()))
     }
 
     async fn delete_task(&self, request: Request<DeleteTaskRequest>) -> Result<Response<()>, Status> {
         require_local(&request)?;
-        not_yet()
+        let _busy = self.begin();
+        let request = request.into_inner();
+        let name = cached::named(&request.cid, request.url_meta.as_ref())?;
+        self.peer.delete(&name, request.local_only).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn export(&self, request: Request<ExportTaskRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        require_local(&request)?;
+        let busy = self.begin();
+        let results = download::export(&self.peer, self.tickets.clone(), request.into_inner(), busy).await?;
+        Ok(Response::new(results))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        require_local(&request)?;
+        let _busy = self.begin();
+        Ok(Response::new(cached::list(&self.peer, &request.into_inner().tag)))
     }
 }

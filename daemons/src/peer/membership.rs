@@ -1,5 +1,6 @@
 //! This host and its schedulers: one stream to each, over which everything goes.
 
+mod asking;
 mod messages;
 
 use std::collections::BTreeMap;
@@ -21,10 +22,11 @@ use df_core::id::{HostId, TaskId};
 use df_core::rng::Rng;
 use df_core::time::{Instant, micros};
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+pub use asking::Announcement;
 use messages::{RoundTrips, outgoing, registration, report_event};
 
 use super::Peer;
@@ -54,6 +56,9 @@ const EXPECTED_TERM: Duration = Duration::from_secs(10);
 /// Hosts whose addresses are remembered.
 const PARENT_LIMIT: usize = 4096;
 
+/// Idle tasks announced at once, between two looks at anything else.
+const ANNOUNCE_LIMIT: usize = 64;
+
 /// Digests named in one registration.
 const DIGEST_LIMIT: usize = 100_000;
 
@@ -78,6 +83,10 @@ struct Inner {
     ring: HashRing,
     links: BTreeMap<String, Mutex<Link>>,
     parents: Mutex<BTreeMap<HostId, ParentAddress>>,
+    /// Who waits for the answer to a registration.
+    waiting: Mutex<BTreeMap<TaskId, oneshot::Sender<Announcement>>>,
+    /// Counts streams that were opened or lost.
+    changes: watch::Sender<u64>,
 }
 
 /// One scheduler, as long as the daemon runs.
@@ -85,6 +94,8 @@ struct Inner {
 struct Link {
     /// The open stream.
     stream: Option<mpsc::Sender<HostEvent>>,
+    /// What carries it, for questions.
+    channel: Option<Channel>,
     sessions: BTreeMap<u64, TaskId>,
     tasks: BTreeMap<TaskId, u64>,
     last_session: u64,
@@ -135,7 +146,13 @@ impl Links {
     pub fn new(schedulers: &[String]) -> Self {
         let ring = HashRing::new(schedulers.iter().cloned());
         let links = ring.nodes().iter().map(|name| (name.clone(), Mutex::default())).collect();
-        Self(Arc::new(Inner { ring, links, parents: Mutex::default() }))
+        Self(Arc::new(Inner {
+            ring,
+            links,
+            parents: Mutex::default(),
+            waiting: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }))
     }
 
     /// The scheduler a task belongs to now: the first on the ring whose stream is open.
@@ -166,10 +183,13 @@ impl Links {
         lock(&self.0.parents).get(host).cloned()
     }
 
-    /// Tells a task's scheduler that this host is in it, with what it has.
+    /// Tells a task's scheduler that this host is in it, with what it has; and whoever was its scheduler
+    /// before, that it is not any more. Blocks if the task's files are not open.
     pub fn register(&self, peer: &Peer, task: &TaskId, is_wanting: bool) {
-        let Some(link) = self.owner(task) else { return };
+        let Some(name) = self.owner_name(task) else { return };
         let Some(mut register) = registration(peer, task, is_wanting) else { return };
+        self.leave_all_but(task, Some(&name));
+        let Some(link) = self.0.links.get(&name) else { return };
         let mut link = lock(link);
         register.session = link.session(*task);
         link.send(Up::Register(register));
@@ -199,7 +219,11 @@ impl Links {
 
     /// Tells a task's scheduler that this host no longer has anything of it.
     pub fn leave(&self, task: &TaskId) {
-        for link in self.0.links.values() {
+        self.leave_all_but(task, None);
+    }
+
+    fn leave_all_but(&self, task: &TaskId, but: Option<&str>) {
+        for (_, link) in self.0.links.iter().filter(|(name, _)| Some(name.as_str()) != but) {
             let mut link = lock(link);
             if let Some(session) = link.forget(task) {
                 link.send(Up::PeerLeft(wire::PeerLeft { session }));
@@ -263,7 +287,7 @@ impl Keeper {
         let addresses = self.peer.env().net.resolve(host, port).await.map_err(|error| unavailable(&error))?;
         let address = addresses.first().copied().ok_or_else(|| unavailable(&"no address"))?;
         let channel = channel(self.peer.env(), address).map_err(|error| unavailable(&error))?;
-        let mut client = SchedulerClient::new(channel)
+        let mut client = SchedulerClient::new(channel.clone())
             .max_decoding_message_size(dial::MESSAGE_LIMIT)
             .max_encoding_message_size(dial::MESSAGE_LIMIT);
         let (sender, receiver) = mpsc::channel(OUTBOX_LIMIT);
@@ -282,7 +306,7 @@ impl Keeper {
             return Err(refused.into());
         }
         tracing::info!(scheduler = %self.name, %address, "scheduler linked");
-        self.opened(sender).await;
+        self.opened(sender, channel).await;
         let ended = loop {
             match answers.message().await {
                 Ok(Some(message)) => self.hear(message, &clock).await,
@@ -298,44 +322,57 @@ impl Keeper {
     }
 
     /// The stream is open: tasks that belong to this scheduler come (back) to it.
-    async fn opened(&self, sender: mpsc::Sender<HostEvent>) {
-        let moved = self.with_owners(|link| link.stream = Some(sender));
-        for (task, old) in moved {
-            if let Some(link) = old.and_then(|name| self.links.0.links.get(&name)) {
-                let mut link = lock(link);
-                if let Some(session) = link.forget(&task) {
-                    link.send(Up::PeerLeft(wire::PeerLeft { session }));
-                }
-            }
+    async fn opened(&self, sender: mpsc::Sender<HostEvent>, channel: Channel) {
+        let moved = self.with_owners(|link| (link.stream, link.channel) = (Some(sender), Some(channel)));
+        for task in moved {
             self.peer.downloader().tell(Input::SchedulerLinked { task }).await;
         }
-        for task in self.peer.idle_tasks() {
-            if self.links.owner_name(&task).as_deref() == Some(self.name.as_str()) {
-                self.links.register(&self.peer, &task, false);
+        self.announce_idle(self.owned_idle());
+    }
+
+    /// Tasks that nobody here downloads and that belong to this scheduler now.
+    fn owned_idle(&self) -> Vec<TaskId> {
+        let is_owned = |task: &TaskId| self.links.owner_name(task).as_deref() == Some(self.name.as_str());
+        self.peer.idle_tasks().into_iter().filter(is_owned).collect()
+    }
+
+    /// Tells their schedulers that these tasks are here, some at a time; goes on in the background, for
+    /// the scheduler's answers want to be read meanwhile.
+    fn announce_idle(&self, tasks: Vec<TaskId>) {
+        let (links, peer) = (self.links.clone(), self.peer.clone());
+        tokio::spawn(async move {
+            for some in tasks.chunks(ANNOUNCE_LIMIT) {
+                let (links, of, some) = (links.clone(), peer.clone(), some.to_vec());
+                let register = move || some.iter().for_each(|task| links.register(&of, task, false));
+                peer.env().blocking(register).await;
             }
-        }
+        });
     }
 
     /// The stream ended: its tasks have no scheduler, or the next on the ring.
     async fn closed(&self) {
         let lost = self.peer.env().clock.now();
+        let orphans = self.owned_idle();
         let moved = self.with_owners(|link| *link = Link { last_session: link.last_session, lost, ..Link::default() });
-        for (task, _) in moved {
+        for task in moved {
             self.peer.downloader().tell(Input::SchedulerLost { task }).await;
             if self.links.is_linked(&task) {
                 self.peer.downloader().tell(Input::SchedulerLinked { task }).await;
             }
         }
+        self.announce_idle(orphans);
     }
 
-    /// Changes this link; answers the open tasks whose owner changed by it, with the former owner.
-    fn with_owners(&self, change: impl FnOnce(&mut Link)) -> Vec<(TaskId, Option<String>)> {
+    /// Changes this link; answers the open tasks whose owner changed by it.
+    fn with_owners(&self, change: impl FnOnce(&mut Link)) -> Vec<TaskId> {
         let owners = || self.peer.open_tasks().into_iter().map(|task| (task, self.links.owner_name(&task)));
         let before: Vec<(TaskId, Option<String>)> = owners().collect();
         if let Some(link) = self.link() {
             change(&mut lock(link));
         }
-        before.into_iter().filter(|(task, owner)| self.links.owner_name(task) != *owner).collect()
+        self.links.0.changes.send_modify(|count| *count = count.wrapping_add(1));
+        let is_moved = |(task, owner): &(TaskId, Option<String>)| self.links.owner_name(task) != *owner;
+        before.into_iter().filter(is_moved).map(|(task, _)| task).collect()
     }
 
     async fn hear(&self, message: AnnounceResponse, clock: &RoundTrips) {
@@ -363,11 +400,20 @@ impl Keeper {
     /// What an event means to the downloader; those that are for others are seen to here.
     fn understand(&self, event: Down) -> Result<Option<Input>, convert::Malformed> {
         Ok(match event {
-            Down::Registered(_) => None,
+            Down::Registered(registered) => {
+                if let Some(task) = self.task(registered.session) {
+                    self.links.confirmed(&self.peer, task);
+                }
+                None
+            }
             Down::Refused(refused) => {
                 let failure = Failure::from(refused.failure.unwrap_or_default());
                 tracing::warn!(scheduler = %self.name, %failure, "registration refused");
-                self.task(refused.session).map(|task| Input::SchedulerLost { task })
+                let task = self.task(refused.session);
+                if let Some(task) = task {
+                    self.links.refused(&self.peer, task, &failure);
+                }
+                task.map(|task| Input::SchedulerLost { task })
             }
             Down::Plan(told) => {
                 let plan = convert::plan(told.plan.unwrap_or_default())?;
@@ -405,7 +451,7 @@ impl Keeper {
             }),
             Down::Forget(forget) => {
                 if let Some(task) = self.task(forget.session) {
-                    self.peer.forget_task(&task);
+                    self.forget(task);
                 }
                 None
             }
@@ -444,12 +490,25 @@ impl Keeper {
         Ok(host)
     }
 
-    /// The scheduler asks this seed peer to fetch a task.
+    /// What is stored of a task is not what it should be any more; or its name was deleted.
+    fn forget(&self, task: TaskId) {
+        if self.peer.store().record(&task).is_some_and(|record| !record.cid.is_empty()) {
+            let peer = self.peer.clone();
+            tokio::spawn(async move { peer.drop_content(&task).await });
+        } else {
+            self.peer.forget_task(&task);
+        }
+    }
+
+    /// The scheduler asks this host to fetch a task.
     fn wake(&self, wake: wire::WakeSeed) -> Result<(), convert::Malformed> {
         let task = convert::task_id(&wake.task_id)?;
         let meta = wake.url_meta.unwrap_or_default();
-        let request = TaskRequest::new(&wake.url, meta, wake.piece_length)
-            .map_err(|failure| convert::Malformed(failure.to_string()))?;
+        let request = match wake.cid.as_str() {
+            "" => TaskRequest::new(&wake.url, meta, wake.piece_length),
+            cid => TaskRequest::cached(cid, &meta.tag),
+        }
+        .map_err(|failure| convert::Malformed(failure.to_string()))?;
         if request.id() != task {
             return Err(convert::Malformed("a task id that is not the request's".to_owned()));
         }

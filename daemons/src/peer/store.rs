@@ -4,6 +4,7 @@
 //! DATA_DIR/lock                     held while a daemon runs
 //! DATA_DIR/host                     this host's id
 //! DATA_DIR/index/                   sled: one small record a task, only an index
+//! DATA_DIR/import/                   contents on their way in, that nobody sees
 //! DATA_DIR/content/ab/ab….data      the content, sparse, pieces at their offsets
 //! DATA_DIR/content/ab/ab….journal   what is known of it, appended: plan, pieces with digests
 //! ```
@@ -12,12 +13,14 @@
 //! before anybody is told. The journal is the truth; the index can be rebuilt from the journals, and
 //! is when it does not open. Paths are made of task ids alone, never of what a caller named.
 
+mod draft;
 pub mod index;
 mod journal;
 mod piece;
+mod room;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -28,21 +31,15 @@ use df_core::piece::PiecePlan;
 use crate::env::Env;
 use crate::env::disk::{DiskFile, OpenMode};
 use crate::sync::lock;
+pub use draft::{Draft, Finished};
 use index::{IndexRecord, MetaStore};
 pub use piece::{Incoming, PieceWriter, Progress};
-pub use task::{PieceState, StoredTask};
+pub use room::Room;
+pub use task::{Keeping, Label, PieceState, StoredTask};
+use tokio::sync::Notify;
 
 /// Tasks nobody uses whose files are kept open.
 const IDLE_OPEN_LIMIT: usize = 128;
-
-/// Room a store may use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Room {
-    /// Most bytes of content; `None` for what the disk has.
-    pub quota: Option<u64>,
-    /// Bytes left free on the disk.
-    pub free_floor: u64,
-}
 
 /// All contents of one data directory. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +53,9 @@ struct Inner {
     host: HostId,
     boot: [u8; 16],
     books: Mutex<Books>,
+    /// Held while a task's files come or go.
+    files: Mutex<()>,
+    evictions: Notify,
     /// Holds the lock on the directory.
     _lock: Option<Arc<dyn DiskFile>>,
 }
@@ -66,6 +66,12 @@ struct Books {
     /// Tasks with open files, with the turn at which each was last asked for.
     open: BTreeMap<TaskId, (Arc<StoredTask>, u64)>,
     turn: u64,
+    /// Bytes promised to tasks that have no files under their name yet.
+    reserved: BTreeMap<TaskId, u64>,
+    /// Tasks used since that was last written down.
+    used: BTreeSet<TaskId>,
+    /// Tasks dropped by themselves since somebody asked.
+    evicted: Vec<TaskId>,
 }
 
 /// A failure of the disk, as users are told of it.
@@ -100,8 +106,20 @@ impl Store {
         let (index, is_fresh) = open_index(&root.join("index"))?;
         let boot = env.disk.boot_id();
         let books = Mutex::new(Books::default());
-        let store =
-            Self(Arc::new(Inner { env, root: root.to_owned(), room, index, host, boot, books, _lock: Some(lock) }));
+        let store = Self(Arc::new(Inner {
+            env,
+            root: root.to_owned(),
+            room,
+            index,
+            host,
+            boot,
+            books,
+            files: Mutex::default(),
+            evictions: Notify::new(),
+            _lock: Some(lock),
+        }));
+        let import = store.import_dir();
+        store.0.env.disk.remove_dir_all(&import).map_err(|e| disk_failure("empty", &import, &e))?;
         store.load_index(is_fresh)?;
         Ok(store)
     }
@@ -174,8 +192,23 @@ impl Store {
         let _ = self.0.env.disk.remove_file(&paths.journal);
     }
 
-    /// A task that is there, with its files open. Blocks for as long as its journal takes to read.
+    /// A task that is there, with its files open, for somebody who uses it. Blocks for as long as its
+    /// journal takes to read.
     pub fn task(&self, task: &TaskId) -> Option<Arc<StoredTask>> {
+        let now = self.0.env.clock.wall().as_secs();
+        {
+            let mut books = lock(&self.0.books);
+            let Books { records, used, .. } = &mut *books;
+            if let Some(record) = records.get_mut(task).filter(|record| record.used_secs != now) {
+                record.used_secs = now;
+                used.insert(*task);
+            }
+        }
+        self.look(task)
+    }
+
+    /// The same for somebody who only looks: it does not count as a use.
+    pub fn look(&self, task: &TaskId) -> Option<Arc<StoredTask>> {
         if let Some(open) = self.touch(task) {
             return Some(open);
         }
@@ -196,11 +229,15 @@ impl Store {
     ///
     /// # Errors
     /// When its files cannot be created.
-    pub fn task_or_new(&self, task: &TaskId, shown_url: &str) -> Result<Arc<StoredTask>, Failure> {
+    pub fn task_or_new(&self, task: &TaskId, label: &Label) -> Result<Arc<StoredTask>, Failure> {
         if let Some(known) = self.task(task) {
             return Ok(known);
         }
-        let stored = StoredTask::create(&self.0.env, *task, &self.paths(task), self.0.boot, shown_url)?;
+        let _turn = lock(&self.0.files);
+        if let Some(known) = self.touch(task) {
+            return Ok(known);
+        }
+        let stored = StoredTask::create(&self.0.env, *task, &self.paths(task), self.0.boot, label)?;
         let stored = self.adopt(Arc::new(stored));
         self.note(&stored)?;
         Ok(stored)
@@ -260,45 +297,55 @@ impl Store {
             return Ok(());
         }
         let (have, _) = stored.held_bytes();
-        self.check_room(&stored.id(), plan.content_len().unwrap_or(plan.piece_len()), have)?;
+        self.make_room(&stored.id(), plan.content_len().unwrap_or(plan.piece_len()), have)?;
         stored.set_plan(plan)?;
         self.note(stored)
     }
 
-    fn check_room(&self, task: &TaskId, len: u64, have: u64) -> Result<(), Failure> {
-        let Room { quota, free_floor } = self.0.room;
-        let full = |what: String| {
-            Failure::new(Code::NoSpace, format!("no room for a content of {len} bytes"))
-                .because(what)
-                .hint("free some space, or raise the quota")
-        };
-        let space = self.0.env.disk.space(&self.0.root).map_err(|e| disk_failure("measure", &self.0.root, &e))?;
-        if space.free.saturating_sub(free_floor) < len.saturating_sub(have) {
-            return Err(full(format!("{} bytes are free on the disk, {free_floor} of them kept free", space.free)));
-        }
-        let others = |record: &IndexRecord| record.content_len.unwrap_or(record.stored_bytes);
-        let used: u64 =
-            lock(&self.0.books).records.iter().filter(|(known, _)| *known != task).map(|(_, r)| others(r)).sum();
-        match quota.filter(|quota| used.saturating_add(len) > *quota) {
-            Some(quota) => Err(full(format!("{used} bytes of a quota of {quota} are taken"))),
-            None => Ok(()),
-        }
+    /// Drops a task: first what names it, then its files. Nothing of it is served any more.
+    pub fn remove(&self, task: &TaskId) {
+        let _turn = lock(&self.0.files);
+        self.remove_locked(task, false);
     }
 
-    /// Drops a task: first what names it, then its files. Uploads of it end where they are.
-    pub fn remove(&self, task: &TaskId) {
+    /// The same, but who is being served gets what is whole.
+    pub fn retire(&self, task: &TaskId) {
+        let _turn = lock(&self.0.files);
+        self.remove_locked(task, true);
+    }
+
+    fn remove_locked(&self, task: &TaskId, serves_out: bool) {
         let open = {
             let mut books = lock(&self.0.books);
             books.records.remove(task);
             books.open.remove(task)
         };
         if let Some((stored, _)) = open {
-            stored.abandon();
+            stored.abandon(serves_out);
         }
+        self.remove_traces(task);
+    }
+
+    fn remove_traces(&self, task: &TaskId) {
         if let Err(failure) = self.0.index.remove(task) {
             tracing::warn!(%task, %failure, "index");
         }
         self.remove_files(task);
+    }
+
+    /// What the index knows of a task.
+    pub fn record(&self, task: &TaskId) -> Option<IndexRecord> {
+        lock(&self.0.books).records.get(task).cloned()
+    }
+
+    /// A scheduler knows of an import.
+    ///
+    /// # Errors
+    /// When the disk fails; the import is announced as new once more then.
+    pub fn confirm(&self, task: &TaskId) -> Result<(), Failure> {
+        let Some(stored) = self.look(task).filter(|stored| stored.is_unconfirmed()) else { return Ok(()) };
+        stored.confirm()?;
+        self.note(&stored)
     }
 
     /// All tasks with their records.
@@ -311,6 +358,7 @@ impl Store {
     /// # Errors
     /// When the index fails.
     pub fn flush(&self) -> Result<(), Failure> {
+        self.write_uses();
         self.0.index.flush()
     }
 }

@@ -31,6 +31,7 @@ impl Driver<Scheduler> for Effects {
         match output {
             Output::HostAccepted { request, host } => books.host_accepted(request, host),
             Output::Registered { request, peer } => books.registered(request, peer, self.0.inbox()),
+            Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request),
             Output::Refuse { request, why } => books.refused(request, refusal(why)),
             Output::TellPlan { peer, plan } => books
                 .tell(peer, |session| Down::Plan(wire::TellPlan { session, plan: Some(convert::plan_message(&plan)) })),
@@ -58,6 +59,7 @@ impl Driver<Scheduler> for Effects {
             Output::TrimSource { peer, to } => {
                 books.tell(peer, |session| Down::TrimSource(wire::TrimSource { session, to }));
             }
+            Output::TaskTold { request, view } => books.told(request, view),
             Output::WakeSeed { host, task } => wake(&mut books, host, &task),
             Output::FailTask { peer, why } => fail(&mut books, peer, why),
             Output::Forget { peer } => books.forget(peer),
@@ -85,6 +87,7 @@ fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
         url: wish.url,
         url_meta: Some(wish.meta),
         piece_length: wish.piece_len,
+        cid: wish.cid,
     };
     books.tell_host(host, Down::WakeSeed(wake));
 }
@@ -106,6 +109,9 @@ pub(super) fn refusal(why: Refusal) -> Failure {
         Refusal::PlanMismatch => {
             Failure::new(Code::Protocol, "the swarm's content is cut in another way, or is of another length")
         }
+        Refusal::ContentMismatch => Failure::new(Code::Exists, "other hosts have other bytes under the same name")
+            .hint("delete it first, or use another name or tag"),
+        Refusal::Deleted => Failure::new(Code::NotFound, "the content was deleted"),
         Refusal::UnknownHost => Failure::new(Code::Busy, "the host's stream is over"),
     }
 }

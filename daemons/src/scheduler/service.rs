@@ -7,9 +7,10 @@ use df_api::failure::{Code, Failure};
 use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_server::Scheduler;
 use df_api::scheduler::{
-    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, Host, PeerPacket, PeerResult, PeerTarget, PeerTaskRequest,
-    PieceResult, RegisterResult, StatTaskRequest, Task,
+    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, Host, PeerPacket, PeerResult,
+    PeerTarget, PeerTaskRequest, PieceResult, RegisterResult, StatTaskRequest, Task,
 };
+use df_core::scheduler::TaskView;
 use futures_util::stream::BoxStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -104,8 +105,32 @@ impl Scheduler for Service {
         self.v1.leave_task(request.into_inner(), remote).await.map(Response::new)
     }
 
-    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {
-        not_yet()
+    async fn stat_task(&self, request: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {
+        let id = request.into_inner().task_id;
+        let task = df_api::convert::task_id_text(&id)?;
+        let unknown = || Failure::new(Code::NotFound, "no host has anything of this task");
+        let view = self.desk.view(task).await.ok_or_else(unknown)?;
+        let state = match view {
+            TaskView { is_wanted: true, .. } => "Running",
+            TaskView { holders: 0, .. } => "Pending",
+            _ => "Succeeded",
+        };
+        let count = |count: Option<u32>| count.and_then(|count| i32::try_from(count).ok()).unwrap_or(-1);
+        Ok(Response::new(Task {
+            id,
+            r#type: 0,
+            content_length: view.content_len.and_then(|len| i64::try_from(len).ok()).unwrap_or(-1),
+            total_piece_count: count(view.pieces),
+            state: state.to_owned(),
+            peer_count: count(Some(view.peers)),
+            has_available_peer: view.holders > 0,
+        }))
+    }
+
+    async fn delete_task(&self, request: Request<DeleteTaskRequest>) -> Result<Response<()>, Status> {
+        let task = df_api::convert::task_id(&request.into_inner().task_id)?;
+        self.desk.delete(task).await;
+        Ok(Response::new(()))
     }
 
     async fn announce_task(&self, _: Request<AnnounceTaskRequest>) -> Result<Response<()>, Status> {

@@ -16,11 +16,12 @@ use df_api::scheduler::{self as wire, AnnounceResponse, SchedulerEvent};
 use df_api::task::TaskRequest;
 use df_core::id::TaskId;
 use df_core::piece::{Order, PieceSet};
-use df_core::scheduler::{GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, SourceFailure};
+use df_core::scheduler::{Cached, GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, TaskView};
 use df_core::time::{Instant, micros};
 use slotmap::KeyData;
 use tokio::sync::{mpsc, oneshot};
 
+use super::events::{peer_input, session_of};
 use crate::env::Env;
 use crate::env::net::Remote;
 use crate::peer::source::Cidr;
@@ -87,6 +88,7 @@ struct Seat {
 enum Asked {
     Host(StreamId, oneshot::Sender<Result<HostKey, Failure>>),
     Peer(Seat),
+    Task(oneshot::Sender<Option<TaskView>>),
 }
 
 /// What a task is, for waking seeds; and what its source last said.
@@ -95,6 +97,8 @@ pub(super) struct Wish {
     pub(super) url: String,
     pub(super) meta: UrlMeta,
     pub(super) piece_len: u64,
+    /// The name of a cached content; empty for any other.
+    pub(super) cid: String,
     pub(super) failure: Option<Failure>,
 }
 
@@ -156,6 +160,20 @@ impl Desk {
                 Err(failure)
             }
         }
+    }
+
+    /// What is known of a task.
+    pub(super) async fn view(&self, task: TaskId) -> Option<TaskView> {
+        let request = RequestId(self.next());
+        let (answer, answered) = oneshot::channel();
+        lock(&self.0.books).requests.insert(request, Asked::Task(answer));
+        self.0.inbox.tell(Input::TaskAsked { request, task }).await;
+        answered.await.ok().flatten()
+    }
+
+    /// A cached content was deleted.
+    pub(super) async fn delete(&self, task: TaskId) {
+        self.0.inbox.tell(Input::TaskDeleted { task }).await;
     }
 
     /// Whether a host that connects from `from` may say that it is to be found at `claimed`.
@@ -254,16 +272,21 @@ impl Session {
         let held = plan.map_or(Ok(PieceSet::new()), |plan| convert::piece_set(&register.held, &plan))?;
         let digests = convert::digests(&register.digests.unwrap_or_default())?;
         let has_source = !register.url.is_empty();
+        let is_cached = !has_source && !register.cid.is_empty();
         let mut books = lock(&self.desk.0.books);
-        if has_source {
+        if has_source || is_cached {
             let meta = register.url_meta.unwrap_or_default();
-            let wish = TaskRequest::new(&register.url, meta, register.piece_length)
-                .map_err(|failure| Malformed(failure.to_string()))?;
+            let wish = match is_cached {
+                true => TaskRequest::cached(&register.cid, &meta.tag),
+                false => TaskRequest::new(&register.url, meta, register.piece_length),
+            };
+            let wish = wish.map_err(|failure| Malformed(failure.to_string()))?;
             if wish.id() != task {
                 return Err(Malformed("a task id that is not the request's".to_owned()));
             }
             books.remember(task, wish);
         }
+        let cached = is_cached.then_some(Cached { is_imported: register.is_imported, replicas: register.replicas });
         let request = RequestId(self.desk.next());
         let stream = books.streams.get_mut(&self.id).ok_or_else(|| Malformed("the stream is closed".to_owned()))?;
         if stream.peers.len() + stream.waiting.len() >= SESSION_LIMIT {
@@ -283,6 +306,7 @@ impl Session {
             digests,
             is_wanting: register.is_wanting,
             has_source,
+            cached,
             can_fetch_source: register.can_fetch_source,
             order: Order::RarestFirst,
             mode: Mode::Granted,
@@ -310,6 +334,7 @@ impl Books {
             self.tasks.pop_first();
         }
         let known = self.tasks.entry(task).or_default();
+        known.cid = wish.cid.unwrap_or_default();
         (known.url, known.meta, known.piece_len) = (wish.url.to_string(), wish.meta, wish.piece_len);
     }
 
@@ -374,7 +399,24 @@ impl Books {
                 }
                 self.tell_stream(id, Down::Refused(wire::Refused { session, failure: Some(failure.into()) }));
             }
-            None => {}
+            Some(Asked::Task(_)) | None => {}
+        }
+    }
+
+    /// The machine has refused a peer because its content was deleted: its host is to drop it.
+    pub(super) fn refused_deleted(&mut self, request: RequestId) {
+        if let Some(Asked::Peer(Seat { stream: id, session, .. })) = self.requests.remove(&request) {
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.waiting.remove(&session);
+            }
+            self.tell_stream(id, Down::Forget(wire::Forget { session }));
+        }
+    }
+
+    /// The machine has answered a question.
+    pub(super) fn told(&mut self, request: RequestId, view: Option<TaskView>) {
+        if let Some(Asked::Task(answer)) = self.requests.remove(&request) {
+            let _ = answer.send(view);
         }
     }
 
@@ -457,50 +499,4 @@ impl Books {
 /// A channel for a stream's messages.
 pub(super) fn outbox() -> (mpsc::Sender<AnnounceResponse>, mpsc::Receiver<AnnounceResponse>) {
     mpsc::channel(OUTBOX_LIMIT)
-}
-
-/// The session an event belongs to; `None` if it names a grant.
-const fn session_of(event: &Up) -> Option<u64> {
-    Some(match event {
-        Up::Register(register) => register.session,
-        Up::PlanLearned(learned) => learned.session,
-        Up::SourceStarted(started) => started.session,
-        Up::SourceStored(stored) => stored.session,
-        Up::SourceEnded(ended) => ended.session,
-        Up::SourceFailed(failed) => failed.session,
-        Up::PieceHeld(held) => held.session,
-        Up::PieceLost(lost) => lost.session,
-        Up::PeerDone(done) => done.session,
-        Up::PeerStopped(stopped) => stopped.session,
-        Up::PeerLeft(left) => left.session,
-        Up::Host(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => return None,
-    })
-}
-
-fn peer_input(peer: PeerKey, event: Up) -> Result<Input, Malformed> {
-    Ok(match event {
-        Up::PlanLearned(learned) => Input::PlanLearned {
-            peer,
-            plan: convert::plan(learned.plan.unwrap_or_default())?,
-            is_ranged: learned.is_ranged,
-            version: learned.version,
-        },
-        Up::SourceStarted(started) => Input::SourceStarted { peer, piece: started.piece },
-        Up::SourceStored(stored) => {
-            Input::SourceStored { peer, piece: stored.piece, digest: convert::piece_digest(&stored.blake3)? }
-        }
-        Up::SourceEnded(_) => Input::SourceEnded { peer },
-        Up::SourceFailed(failed) => Input::SourceFailed {
-            peer,
-            failure: SourceFailure { is_final: failed.is_final, is_changed: failed.is_changed },
-        },
-        Up::PieceHeld(held) => Input::PieceHeld { peer, piece: held.piece },
-        Up::PieceLost(lost) => Input::PieceLost { peer, piece: lost.piece },
-        Up::PeerDone(_) => Input::PeerDone { peer },
-        Up::PeerStopped(_) => Input::PeerStopped { peer },
-        Up::PeerLeft(_) => Input::PeerLeft { peer },
-        Up::Host(_) | Up::Register(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => {
-            return Err(Malformed("not an event of a session".to_owned()));
-        }
-    })
 }

@@ -222,7 +222,7 @@ impl V1 {
             | Output::TrimSource { peer, .. }
             | Output::Revoke { peer, .. }
             | Output::Grant { peer, .. } => ledger.knows(*peer),
-            Output::WakeSeed { .. } | Output::ListHost { .. } => false,
+            Output::WakeSeed { .. } | Output::TaskTold { .. } | Output::ListHost { .. } => false,
         }
     }
 

@@ -179,6 +179,19 @@ impl Cluster {
         self.scheduler = Some(process);
     }
 
+    /// One more scheduler, on a free port or on the one an earlier one had, and where it listens.
+    pub(crate) async fn another_scheduler(at: Option<SocketAddr>) -> (Process, SocketAddr) {
+        let address = at.unwrap_or(SocketAddr::new(LOOPBACK, 0)).to_string();
+        let process = Process::start(env!("CARGO_BIN_EXE_dfscheduler"), &["--listen", &address]).await;
+        let address = process.said("listen");
+        (process, address)
+    }
+
+    /// The folder of this cluster.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Takes the scheduler out, for whoever will kill it later.
     pub(crate) fn take_scheduler(&mut self) -> Process {
         self.scheduler.take().expect("it runs")

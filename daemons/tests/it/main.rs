@@ -1,5 +1,6 @@
 //! Tests of the daemons' parts over real sockets and files, in one binary.
 
+mod cache;
 mod client;
 mod cluster;
 mod grpc;
@@ -7,3 +8,4 @@ mod origin;
 mod piece_port;
 mod source;
 mod swarm;
+mod v1;

@@ -121,3 +121,15 @@ async fn a_rate_limit_keeps_a_download_whole() {
     let wish = Wish { limit: 4_000_000.0, ..small_pieces() };
     assert!(cluster.daemons[1].download(&origin.url(), wish).await.unwrap().bytes == origin.bytes());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_limits_each_connection_is_read_over_several() {
+    let origin = Origin::start(Content::random(8, 96 * MIB)).await;
+    origin.inject(Fault::Slow { bytes: 64 << 10, pause: std::time::Duration::from_millis(1) });
+    let cluster = Cluster::start(0, 1).await;
+    let downloaded = cluster.download(0, &origin.url()).await.unwrap();
+    assert!(downloaded.bytes == origin.bytes());
+    let stats = origin.stats();
+    assert!(stats.connections > 1, "{stats:?}");
+    assert_eq!(stats.body_bytes, origin.bytes().len() as u64, "nothing is asked for in vain");
+}

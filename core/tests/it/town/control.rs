@@ -46,6 +46,7 @@ impl Town {
             digests: citizen.digests.iter().map(|(piece, digest)| (*piece, *digest)).collect(),
             is_wanting,
             has_source: true,
+            cached: None,
             can_fetch_source: citizen.may_fetch_source,
             order: Order::RarestFirst,
             mode: Mode::Granted,
@@ -103,7 +104,7 @@ impl Town {
                 let id = self.scheduler.as_ref().unwrap().host(host).unwrap().id;
                 self.listed.push(id);
             }
-            Output::OfferParents { .. } => {}
+            Output::OfferParents { .. } | Output::TaskTold { .. } => {}
             Output::Forget { peer } => {
                 let who = self.citizens.iter().position(|citizen| citizen.peer_key == Some(peer)).unwrap();
                 self.citizens[who].held.clear();

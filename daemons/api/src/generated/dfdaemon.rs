@@ -110,23 +110,78 @@ pub struct StatTaskRequest {
     #[prost(bool, tag = "3")]
     pub local_only: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatTaskResult {
+    #[prost(string, tag = "100")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "101")]
+    pub content_length: u64,
+    #[prost(uint32, tag = "102")]
+    pub total_pieces: u32,
+    /// Whether all of it is on this host.
+    #[prost(bool, tag = "103")]
+    pub is_local: bool,
+    /// Hosts that the scheduler knows to have something of it.
+    #[prost(uint32, tag = "104")]
+    pub peers: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportTaskRequest {
     #[prost(string, tag = "1")]
     pub cid: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub url_meta: ::core::option::Option<super::base::UrlMeta>,
+    /// A file that the daemon opens; empty with ticket.
     #[prost(string, tag = "3")]
     pub path: ::prost::alloc::string::String,
+    /// 16 bytes the caller drew: the content was offered under them over the same socket, as a descriptor or as a stream.
+    #[prost(bytes = "vec", tag = "100")]
+    pub ticket: ::prost::alloc::vec::Vec<u8>,
+    /// Explicit piece length in bytes; 0 for the default rule.
+    #[prost(uint64, tag = "101")]
+    pub piece_length: u64,
+    /// Milliseconds after which this host drops it; 0 for never.
+    #[prost(uint64, tag = "102")]
+    pub ttl: u64,
+    /// Hosts that are to have it, this one included; 0 and 1 for this one alone.
+    #[prost(uint32, tag = "103")]
+    pub replicas: u32,
+    /// Take the file itself by a second name instead of copying it.
+    #[prost(bool, tag = "104")]
+    pub hard_link: bool,
+    /// Take a cid that is a digest for a mere name.
+    #[prost(bool, tag = "105")]
+    pub no_verify: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportTaskResult {
+    #[prost(string, tag = "100")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "101")]
+    pub content_length: u64,
+    #[prost(uint32, tag = "102")]
+    pub total_pieces: u32,
+    /// Whether the content was here before, the same bytes.
+    #[prost(bool, tag = "103")]
+    pub existed: bool,
+    /// Whether its scheduler knows of it.
+    #[prost(enumeration = "Announced", tag = "104")]
+    pub announced: i32,
+    /// "algorithm:hex" that was verified, if the cid is one.
+    #[prost(string, tag = "105")]
+    pub digest: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportTaskRequest {
     #[prost(string, tag = "1")]
     pub cid: ::prost::alloc::string::String,
+    /// Where the daemon is to write the content; empty in Export.
     #[prost(string, tag = "2")]
     pub output: ::prost::alloc::string::String,
+    /// Milliseconds; 0 for none.
     #[prost(uint64, tag = "3")]
     pub timeout: u64,
+    /// Bytes per second; 0 for none.
     #[prost(double, tag = "4")]
     pub limit: f64,
     #[prost(message, optional, tag = "5")]
@@ -139,6 +194,9 @@ pub struct ExportTaskRequest {
     pub gid: i64,
     #[prost(bool, tag = "9")]
     pub local_only: bool,
+    /// Pieces in order, for a caller that reads while it is exported.
+    #[prost(bool, tag = "100")]
+    pub in_order: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeleteTaskRequest {
@@ -146,6 +204,79 @@ pub struct DeleteTaskRequest {
     pub cid: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub url_meta: ::core::option::Option<super::base::UrlMeta>,
+    #[prost(bool, tag = "100")]
+    pub local_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRequest {
+    /// Those with this tag; all if empty.
+    #[prost(string, tag = "1")]
+    pub tag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListResult {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<ListEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEntry {
+    #[prost(string, tag = "1")]
+    pub cid: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub tag: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Absent while unknown.
+    #[prost(uint64, optional, tag = "4")]
+    pub content_length: ::core::option::Option<u64>,
+    #[prost(uint64, tag = "5")]
+    pub stored_length: u64,
+    #[prost(bool, tag = "6")]
+    pub is_complete: bool,
+    /// Imported here: not evicted.
+    #[prost(bool, tag = "7")]
+    pub is_pinned: bool,
+    /// Seconds of wall time.
+    #[prost(uint64, tag = "8")]
+    pub created: u64,
+    #[prost(uint64, tag = "9")]
+    pub used: u64,
+    /// When this host drops it; 0 for never.
+    #[prost(uint64, tag = "10")]
+    pub expires: u64,
+}
+/// How far an announcement has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Announced {
+    /// The daemon has no schedulers.
+    Nowhere = 0,
+    /// The scheduler has confirmed it.
+    Confirmed = 1,
+    /// Not yet; the daemon goes on trying.
+    Pending = 2,
+}
+impl Announced {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Nowhere => "NOWHERE",
+            Self::Confirmed => "CONFIRMED",
+            Self::Pending => "PENDING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NOWHERE" => Some(Self::Nowhere),
+            "CONFIRMED" => Some(Self::Confirmed),
+            "PENDING" => Some(Self::Pending),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod daemon_client {
@@ -320,11 +451,11 @@ pub mod daemon_client {
                 .insert(GrpcMethod::new("dfdaemon.Daemon", "SyncPieceTasks"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Local callers only.
+        /// Local callers only. A v1 client takes the result for the Empty it expects.
         pub async fn stat_task(
             &mut self,
             request: impl tonic::IntoRequest<super::StatTaskRequest>,
-        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+        ) -> std::result::Result<tonic::Response<super::StatTaskResult>, tonic::Status> {
             self.inner
                 .ready()
                 .await
@@ -343,7 +474,10 @@ pub mod daemon_client {
         pub async fn import_task(
             &mut self,
             request: impl tonic::IntoRequest<super::ImportTaskRequest>,
-        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::ImportTaskResult>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -405,6 +539,50 @@ pub mod daemon_client {
                 .insert(GrpcMethod::new("dfdaemon.Daemon", "DeleteTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Local callers only: an export of which the caller writes the output, with its progress.
+        pub async fn export(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DownResult>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/dfdaemon.Daemon/Export");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("dfdaemon.Daemon", "Export"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Local callers only: cached contents that are here.
+        pub async fn list(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ListResult>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/dfdaemon.Daemon/List");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("dfdaemon.Daemon", "List"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -460,16 +638,19 @@ pub mod daemon_server {
             tonic::Response<Self::SyncPieceTasksStream>,
             tonic::Status,
         >;
-        /// Local callers only.
+        /// Local callers only. A v1 client takes the result for the Empty it expects.
         async fn stat_task(
             &self,
             request: tonic::Request<super::StatTaskRequest>,
-        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        ) -> std::result::Result<tonic::Response<super::StatTaskResult>, tonic::Status>;
         /// Local callers only.
         async fn import_task(
             &self,
             request: tonic::Request<super::ImportTaskRequest>,
-        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<super::ImportTaskResult>,
+            tonic::Status,
+        >;
         /// Local callers only.
         async fn export_task(
             &self,
@@ -480,6 +661,28 @@ pub mod daemon_server {
             &self,
             request: tonic::Request<super::DeleteTaskRequest>,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        /// Server streaming response type for the Export method.
+        type ExportStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DownResult, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Local callers only: an export of which the caller writes the output, with its progress.
+        async fn export(
+            &self,
+            request: tonic::Request<super::ExportTaskRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ExportStream>, tonic::Status>;
+        /// Server streaming response type for the List method.
+        type ListStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ListResult, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Local callers only: cached contents that are here.
+        async fn list(
+            &self,
+            request: tonic::Request<super::ListRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ListStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct DaemonServer<T> {
@@ -742,7 +945,7 @@ pub mod daemon_server {
                     struct StatTaskSvc<T: Daemon>(pub Arc<T>);
                     impl<T: Daemon> tonic::server::UnaryService<super::StatTaskRequest>
                     for StatTaskSvc<T> {
-                        type Response = ();
+                        type Response = super::StatTaskResult;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
@@ -785,7 +988,7 @@ pub mod daemon_server {
                     struct ImportTaskSvc<T: Daemon>(pub Arc<T>);
                     impl<T: Daemon> tonic::server::UnaryService<super::ImportTaskRequest>
                     for ImportTaskSvc<T> {
-                        type Response = ();
+                        type Response = super::ImportTaskResult;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
@@ -905,6 +1108,98 @@ pub mod daemon_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dfdaemon.Daemon/Export" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportSvc<T: Daemon>(pub Arc<T>);
+                    impl<
+                        T: Daemon,
+                    > tonic::server::ServerStreamingService<super::ExportTaskRequest>
+                    for ExportSvc<T> {
+                        type Response = super::DownResult;
+                        type ResponseStream = T::ExportStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Daemon>::export(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dfdaemon.Daemon/List" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSvc<T: Daemon>(pub Arc<T>);
+                    impl<
+                        T: Daemon,
+                    > tonic::server::ServerStreamingService<super::ListRequest>
+                    for ListSvc<T> {
+                        type Response = super::ListResult;
+                        type ResponseStream = T::ListStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Daemon>::list(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -191,6 +191,12 @@ pub struct AnnounceTaskRequest {
     #[prost(message, optional, tag = "5")]
     pub piece_packet: ::core::option::Option<super::base::PiecePacket>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteTaskRequest {
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub task_id: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AnnounceRequest {
     /// Counts the sender's messages; the answer names the latest seen, which measures the round trip.
@@ -313,6 +319,15 @@ pub struct Register {
     /// Whether it has been in this task before, with another scheduler or an earlier life of this one.
     #[prost(bool, tag = "12")]
     pub is_migrating: bool,
+    /// The name of a cached content, which has no source; its tag is in url_meta.
+    #[prost(string, tag = "13")]
+    pub cid: ::prost::alloc::string::String,
+    /// An import that no scheduler has confirmed yet: newer than any deletion.
+    #[prost(bool, tag = "14")]
+    pub is_imported: bool,
+    /// Hosts that are to have it; 0 for no matter.
+    #[prost(uint32, tag = "15")]
+    pub replicas: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Plan {
@@ -540,6 +555,7 @@ pub struct TrimSource {
     #[prost(uint32, tag = "2")]
     pub to: u32,
 }
+/// A seed is to fetch a task; or any host, if it is a cached content that lacks copies.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WakeSeed {
     #[prost(bytes = "vec", tag = "1")]
@@ -550,6 +566,8 @@ pub struct WakeSeed {
     pub url_meta: ::core::option::Option<super::base::UrlMeta>,
     #[prost(uint64, tag = "4")]
     pub piece_length: u64,
+    #[prost(string, tag = "5")]
+    pub cid: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FailTask {
@@ -871,6 +889,28 @@ pub mod scheduler_client {
                 .insert(GrpcMethod::new("scheduler.Scheduler", "AnnounceTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Everybody is to drop a cached content, those included that are away and come back within the term of a tombstone.
+        pub async fn delete_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteTaskRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/scheduler.Scheduler/DeleteTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("scheduler.Scheduler", "DeleteTask"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The stream of one host. Its first event is Host; when it ends, the host is gone.
         pub async fn announce(
             &mut self,
@@ -943,6 +983,11 @@ pub mod scheduler_server {
         async fn announce_task(
             &self,
             request: tonic::Request<super::AnnounceTaskRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        /// Everybody is to drop a cached content, those included that are away and come back within the term of a tombstone.
+        async fn delete_task(
+            &self,
+            request: tonic::Request<super::DeleteTaskRequest>,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
         /// Server streaming response type for the Announce method.
         type AnnounceStream: tonic::codegen::tokio_stream::Stream<
@@ -1284,6 +1329,51 @@ pub mod scheduler_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AnnounceTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/scheduler.Scheduler/DeleteTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteTaskSvc<T: Scheduler>(pub Arc<T>);
+                    impl<
+                        T: Scheduler,
+                    > tonic::server::UnaryService<super::DeleteTaskRequest>
+                    for DeleteTaskSvc<T> {
+                        type Response = ();
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Scheduler>::delete_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

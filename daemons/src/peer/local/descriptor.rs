@@ -24,8 +24,9 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::offer::{self, Offers};
 use crate::env::Env;
-use crate::env::net::{Accepted, Conn, Listener, is_temporary};
+use crate::env::net::{Accepted, Conn, Listener, Remote, is_temporary};
 use crate::peer::store::StoredTask;
 use crate::sync::lock;
 
@@ -86,6 +87,7 @@ impl Tickets {
 pub(super) fn incoming(
     mut listener: Listener,
     tickets: Tickets,
+    offers: Offers,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = io::Result<Accepted>> {
     let (sender, receiver) = mpsc::channel(HELLO_LIMIT);
@@ -97,9 +99,9 @@ pub(super) fn incoming(
             };
             match accepted {
                 Ok((conn, remote)) => {
-                    let (tickets, sender) = (tickets.clone(), sender.clone());
+                    let (tickets, offers, sender) = (tickets.clone(), offers.clone(), sender.clone());
                     tokio::spawn(async move {
-                        if let Ok(Some(conn)) = timeout(HELLO_TERM, greet(conn, &tickets)).await {
+                        if let Ok(Some(conn)) = timeout(HELLO_TERM, greet(conn, remote, &tickets, &offers)).await {
                             let _ = sender.send(Ok(Accepted { conn, remote })).await;
                         }
                     });
@@ -116,14 +118,14 @@ pub(super) fn incoming(
 }
 
 /// Finds out what a connection wants; answers it if it goes on as gRPC.
-async fn greet(mut conn: Conn, tickets: &Tickets) -> Option<Conn> {
+async fn greet(mut conn: Conn, remote: Remote, tickets: &Tickets, offers: &Offers) -> Option<Conn> {
     let mut first = [0; 4];
     conn.read_exact(&mut first).await.ok()?;
-    if first != MAGIC {
-        return Some(Conn::Other(Box::new(Begun { first, taken: 0, conn })));
-    }
-    if let Conn::Unix(stream) = conn {
-        let _ = hand_over(stream, tickets).await;
+    match (first, conn) {
+        (MAGIC, Conn::Unix(stream)) => drop(hand_over(stream, tickets).await),
+        (offer::MAGIC, Conn::Unix(stream)) => drop(offers.take_in(stream, remote).await),
+        (MAGIC | offer::MAGIC, _) => {}
+        (_, conn) => return Some(Conn::Other(Box::new(Begun { first, taken: 0, conn }))),
     }
     None
 }

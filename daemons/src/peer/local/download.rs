@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use df_api::dfdaemon::{DownRequest, DownResult};
+use df_api::dfdaemon::{DownRequest, DownResult, ExportTaskRequest};
 use df_api::failure::{Code, Failure};
 use df_api::task::TaskRequest;
 use futures_util::stream::BoxStream;
@@ -41,10 +41,29 @@ pub(super) async fn start(
     Ok(Box::pin(follow(peer.clone(), waiting, tickets, deadline, busy)))
 }
 
+/// The same for the export of a cached content.
+pub(super) async fn export(
+    peer: &Peer,
+    tickets: Tickets,
+    request: ExportTaskRequest,
+    busy: Busy,
+) -> Result<BoxStream<'static, Result<DownResult, Status>>, Status> {
+    if !request.output.is_empty() {
+        return Err(
+            Failure::new(Code::Usage, "an export of which the daemon writes the output is an ExportTask").into()
+        );
+    }
+    let name = super::cached::named(&request.cid, request.url_meta.as_ref())?;
+    let rate = rate_of(request.limit);
+    let waiting = peer.export(name, request.local_only, request.in_order, rate).await?;
+    let deadline = (request.timeout > 0).then(|| deadline(peer, request.timeout));
+    Ok(Box::pin(follow(peer.clone(), waiting, tickets, deadline, busy)))
+}
+
 fn checked(request: DownRequest) -> Result<TaskRequest, Failure> {
     let usage = |what: &str| Failure::new(Code::Usage, what);
     if !request.deliver_descriptor || !request.output.is_empty() {
-        return Err(usage("this daemon hands out descriptors and writes no files")
+        return Err(usage("a download goes to an output, or is handed out as a descriptor: one of them")
             .hint("ask with deliver_descriptor and without an output, as our dfget does"));
     }
     let meta = request.url_meta.unwrap_or_default();
@@ -59,7 +78,7 @@ fn checked(request: DownRequest) -> Result<TaskRequest, Failure> {
 }
 
 /// A limit in bytes per second as v1 has it: a float, 0 for none.
-fn rate_of(limit: f64) -> Option<u64> {
+pub(super) fn rate_of(limit: f64) -> Option<u64> {
     (limit.is_finite() && limit >= 1.0).then_some(limit as u64)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use df_api::base::UrlMeta;
 use df_api::convert;
 use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::{self as wire, AnnounceRequest, HostEvent};
@@ -70,8 +71,9 @@ pub(super) fn registration(peer: &Peer, task: &TaskId, is_wanting: bool) -> Opti
     let job = peer.job(task);
     let stored = match &job {
         Some(job) => job.stored.clone(),
-        None => peer.store().task(task)?,
+        None => peer.store().look(task)?,
     };
+    let (label, keeping) = (stored.label(), stored.keeping());
     let mut held = stored.held();
     let mut digests: Vec<(u32, PieceDigest)> = stored.digests();
     if digests.len() > DIGEST_LIMIT {
@@ -79,6 +81,10 @@ pub(super) fn registration(peer: &Peer, task: &TaskId, is_wanting: bool) -> Opti
         held = held.iter().take_while(|piece| digests.iter().any(|(number, _)| *number == piece.get())).collect();
     }
     let (url, meta, piece_len, can_fetch_source) = match &job {
+        _ if !label.cid.is_empty() => {
+            let meta = UrlMeta { tag: label.tag.clone(), ..UrlMeta::default() };
+            (String::new(), Some(meta), 0, false)
+        }
         Some(job) => {
             let request = &job.request;
             (request.url.to_string(), Some(request.meta.clone()), request.piece_len, job.options.may_fetch_source)
@@ -98,6 +104,9 @@ pub(super) fn registration(peer: &Peer, task: &TaskId, is_wanting: bool) -> Opti
         can_fetch_source,
         piece_length: piece_len,
         is_migrating: !held.is_empty(),
+        cid: label.cid.clone(),
+        is_imported: stored.is_unconfirmed(),
+        replicas: keeping.replicas,
     })
 }
 

@@ -48,6 +48,24 @@ pub struct IndexRecord {
     /// When it was last used, in seconds of wall time.
     #[prost(uint64, tag = "7")]
     pub used_secs: u64,
+    /// The name of a cached content; empty for any other.
+    #[prost(string, tag = "8")]
+    pub cid: String,
+    /// The tag that goes with it.
+    #[prost(string, tag = "9")]
+    pub tag: String,
+    /// Whether it was imported here: not evicted.
+    #[prost(bool, tag = "10")]
+    pub is_pinned: bool,
+    /// When it goes, in seconds of wall time; 0 for never.
+    #[prost(uint64, tag = "11")]
+    pub expires_secs: u64,
+    /// Hosts that are to have it.
+    #[prost(uint32, tag = "12")]
+    pub replicas: u32,
+    /// Whether it was imported here and no scheduler has confirmed that yet.
+    #[prost(bool, tag = "13")]
+    pub is_unconfirmed: bool,
 }
 
 /// A place for index records.

@@ -21,7 +21,7 @@ const HEAD_LEN: usize = 12;
 /// One fact.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub(super) fact: Option<Fact>,
 }
 
@@ -49,6 +49,15 @@ pub(super) enum Fact {
     /// nanoseconds of wall time).
     #[prost(uint64, tag = "7")]
     Durable(u64),
+    /// How long it is kept, and where else; the last one counts.
+    #[prost(message, tag = "8")]
+    Keeping(KeepingFact),
+    /// The whole content was compared with this digest ("algorithm:hex").
+    #[prost(string, tag = "9")]
+    Verified(String),
+    /// A scheduler has confirmed that it knows of the import.
+    #[prost(message, tag = "10")]
+    Confirmed(ConfirmedFact),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -61,7 +70,28 @@ pub(super) struct TaskFact {
     /// Wall time since the Unix epoch, in seconds.
     #[prost(uint64, tag = "3")]
     pub(super) created_secs: u64,
+    /// The name of a cached content; empty for any other.
+    #[prost(string, tag = "4")]
+    pub(super) cid: String,
+    #[prost(string, tag = "5")]
+    pub(super) tag: String,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct KeepingFact {
+    /// Whether it was imported here: not evicted.
+    #[prost(bool, tag = "1")]
+    pub(super) is_pinned: bool,
+    /// Wall time in seconds after which it goes; 0 for never.
+    #[prost(uint64, tag = "2")]
+    pub(super) expires_secs: u64,
+    /// Hosts that are to have it.
+    #[prost(uint32, tag = "3")]
+    pub(super) replicas: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct ConfirmedFact {}
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PlanFact {
@@ -169,7 +199,7 @@ mod tests {
 
     fn facts() -> Vec<Fact> {
         vec![
-            Fact::Task(TaskFact { id: vec![1; 32], shown_url: "http://h/f".to_owned(), created_secs: 7 }),
+            Fact::Task(TaskFact { id: vec![1; 32], cid: "c".to_owned(), created_secs: 7, ..TaskFact::default() }),
             Fact::Plan(PlanFact { piece_len: 10, content_len: Some(25) }),
             Fact::Piece(PieceFact::new(2, PieceDigest::from_bytes([9; 32]))),
             Fact::Lost(2),

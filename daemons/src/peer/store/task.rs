@@ -1,21 +1,23 @@
 //! One task in the store.
 
+mod arriving;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use df_api::failure::{Code, Failure};
+use df_api::task::TaskRequest;
 use df_core::id::{PieceDigest, TaskId};
 use df_core::piece::{PieceNumber, PiecePlan, PieceSet};
 use tokio::sync::watch;
 
 use super::disk_failure;
 use super::index::IndexRecord;
-use super::journal::{Fact, Journal, PieceFact, PlanFact, TaskFact, VersionFact};
-use super::piece::{Incoming, PieceWriter};
+use super::journal::{ConfirmedFact, Fact, Journal, KeepingFact, PieceFact, PlanFact, TaskFact, VersionFact};
+use super::piece::Incoming;
 use crate::env::Env;
 use crate::env::disk::{DiskFile, OpenMode};
 use crate::peer::source::Version;
@@ -26,6 +28,37 @@ pub(super) struct Paths {
     pub(super) dir: PathBuf,
     pub(super) data: PathBuf,
     pub(super) journal: PathBuf,
+}
+
+/// What a task is called.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Label {
+    /// As people see it: the URL without secrets, or the name of a cached content.
+    pub shown: String,
+    /// The name of a cached content; empty for any other.
+    pub cid: String,
+    /// The tag that goes with it.
+    pub tag: String,
+}
+
+impl From<&TaskRequest> for Label {
+    fn from(request: &TaskRequest) -> Self {
+        match &request.cid {
+            Some(cid) => Self { shown: String::new(), cid: cid.clone(), tag: request.meta.tag.clone() },
+            None => Self { shown: request.shown(), ..Self::default() },
+        }
+    }
+}
+
+/// How long a content is kept, and where else.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Keeping {
+    /// Whether it was imported here: not evicted.
+    pub is_pinned: bool,
+    /// Wall time in seconds after which it goes; 0 for never.
+    pub expires_secs: u64,
+    /// Hosts that are to have it.
+    pub replicas: u32,
 }
 
 /// A piece as a reader finds it.
@@ -45,7 +78,7 @@ pub struct StoredTask {
     journal_path: PathBuf,
     data_path: PathBuf,
     created_secs: u64,
-    shown_url: String,
+    label: Label,
     books: Mutex<Books>,
     /// Counts changes of the books, for those who wait for a piece or for progress.
     changes: watch::Sender<u64>,
@@ -64,6 +97,10 @@ struct Books {
     /// When the content file was last written to, once it is complete: whoever writes to it after
     /// that (by a hard link, say) is not us.
     sealed_ns: Option<u64>,
+    keeping: Keeping,
+    /// The digest the whole was last compared with.
+    verified: Option<String>,
+    is_confirmed: bool,
     is_gone: bool,
 }
 
@@ -79,6 +116,9 @@ impl Books {
             incoming: BTreeMap::new(),
             download: 0,
             sealed_ns: None,
+            keeping: Keeping::default(),
+            verified: None,
+            is_confirmed: false,
             is_gone: false,
         }
     }
@@ -100,6 +140,7 @@ impl Books {
                 }
             }
             Fact::Lost(number) => {
+                self.verified = None;
                 if let Some(piece) = self.plan.and_then(|plan| plan.number(number)) {
                     self.held.remove(piece);
                     self.digests.remove(&number);
@@ -108,6 +149,11 @@ impl Books {
             Fact::Version(VersionFact { content_len, etag, last_modified }) => {
                 self.version = Some(Version { content_len, etag, last_modified });
             }
+            Fact::Keeping(KeepingFact { is_pinned, expires_secs, replicas }) => {
+                self.keeping = Keeping { is_pinned, expires_secs, replicas };
+            }
+            Fact::Verified(digest) => self.verified = Some(digest),
+            Fact::Confirmed(_) => self.is_confirmed = true,
             Fact::Task(_) | Fact::Boot(_) | Fact::Durable(_) => {}
         }
     }
@@ -124,43 +170,30 @@ impl Books {
 }
 
 impl StoredTask {
-    pub(super) fn create(
-        env: &Env,
-        id: TaskId,
-        paths: &Paths,
-        boot: [u8; 16],
-        shown_url: &str,
-    ) -> Result<Self, Failure> {
+    pub(super) fn create(env: &Env, id: TaskId, paths: &Paths, boot: [u8; 16], label: &Label) -> Result<Self, Failure> {
         let failure = |path: &PathBuf, e: &io::Error| disk_failure("create", path, e);
         env.disk.create_dir_all(&paths.dir).map_err(|e| failure(&paths.dir, &e))?;
         let data = env.disk.open(&paths.data, OpenMode::Any).map_err(|e| failure(&paths.data, &e))?;
         let file = env.disk.open(&paths.journal, OpenMode::Any).map_err(|e| failure(&paths.journal, &e))?;
         let created_secs = env.clock.wall().as_secs();
         let mut journal = Journal::new(file.clone());
-        let head = TaskFact { id: id.as_bytes().to_vec(), shown_url: shown_url.to_owned(), created_secs };
+        let head = head(id, label, created_secs);
         file.set_len(0)
             .and_then(|()| data.set_len(0))
             .and_then(|()| journal.append(Fact::Task(head)))
             .and_then(|()| journal.append(Fact::Boot(boot.to_vec())))
             .map_err(|e| failure(&paths.journal, &e))?;
-        Ok(Self::new(id, data, paths, created_secs, shown_url.to_owned(), Books::new(journal)))
+        Ok(Self::new(id, data, paths, created_secs, label.clone(), Books::new(journal)))
     }
 
-    fn new(
-        id: TaskId,
-        file: Arc<dyn DiskFile>,
-        paths: &Paths,
-        created_secs: u64,
-        shown_url: String,
-        books: Books,
-    ) -> Self {
+    fn new(id: TaskId, file: Arc<dyn DiskFile>, paths: &Paths, created_secs: u64, label: Label, books: Books) -> Self {
         Self {
             id,
             file,
             journal_path: paths.journal.clone(),
             data_path: paths.data.clone(),
             created_secs,
-            shown_url,
+            label,
             books: Mutex::new(books),
             changes: watch::Sender::new(0),
         }
@@ -180,10 +213,16 @@ impl StoredTask {
         let id = TaskId::try_from(&head.id[..]).map_err(|e| Failure::new(Code::LocalIo, e.to_string()))?;
         let mut books = Books::new(journal);
         let (mut is_this_boot, mut doubtful) = (false, BTreeSet::new());
+        let (modified_ns, mut durable_ns) = (data.modified_ns().ok(), None);
         for fact in facts {
             match &fact {
+                Fact::Durable(ns) => durable_ns = Some(*ns),
+                Fact::Piece(_) => durable_ns = None,
+                _ => {}
+            }
+            match &fact {
                 Fact::Boot(written_during) => is_this_boot = written_during[..] == boot,
-                Fact::Durable(ns) if data.modified_ns().ok() == Some(*ns) => doubtful.clear(),
+                Fact::Durable(ns) if modified_ns == Some(*ns) => doubtful.clear(),
                 // Written to since, by somebody else or by a download that went on.
                 Fact::Durable(_) => {}
                 Fact::Piece(piece) if !is_this_boot => drop(doubtful.insert(piece.number)),
@@ -191,13 +230,18 @@ impl StoredTask {
             }
             books.apply(fact);
         }
+        // Complete, and written to since by somebody else: nothing is certain.
+        if durable_ns.is_some() && durable_ns != modified_ns {
+            doubtful.extend(books.held.iter().map(PieceNumber::get));
+        }
         verify(&mut books, &*data, &doubtful);
         if !is_this_boot {
             let _ = books.journal.append(Fact::Boot(boot.to_vec()));
         }
         books.count_bytes();
         books.seal(&*data);
-        Ok(Self::new(id, data, paths, head.created_secs, head.shown_url, books))
+        let label = Label { shown: head.shown_url, cid: head.cid, tag: head.tag };
+        Ok(Self::new(id, data, paths, head.created_secs, label, books))
     }
 
     /// The task's id.
@@ -249,6 +293,53 @@ impl StoredTask {
     pub fn is_complete(&self) -> bool {
         let books = lock(&self.books);
         books.plan.is_some_and(|plan| books.held.is_complete(&plan))
+    }
+
+    /// What it is called.
+    pub const fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// How long it is kept, and where else.
+    pub fn keeping(&self) -> Keeping {
+        lock(&self.books).keeping
+    }
+
+    /// Decides how long it is kept.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the same for the two below.
+    pub fn set_keeping(&self, keeping: Keeping) -> Result<(), Failure> {
+        self.append(Fact::Keeping(keeping.fact()))
+    }
+
+    /// Whether it was imported here and no scheduler has confirmed that yet.
+    pub fn is_unconfirmed(&self) -> bool {
+        let books = lock(&self.books);
+        books.keeping.is_pinned && !books.is_confirmed
+    }
+
+    /// A scheduler knows of the import.
+    pub(super) fn confirm(&self) -> Result<(), Failure> {
+        self.append(Fact::Confirmed(ConfirmedFact {}))
+    }
+
+    /// Whether the whole was compared with this digest.
+    pub fn is_verified(&self, digest: &str) -> bool {
+        lock(&self.books).verified.as_deref() == Some(digest)
+    }
+
+    /// The whole was compared with this digest, and is what it should be.
+    pub fn note_verified(&self, digest: &str) -> Result<(), Failure> {
+        self.append(Fact::Verified(digest.to_owned()))
+    }
+
+    fn append(&self, fact: Fact) -> Result<(), Failure> {
+        let mut books = lock(&self.books);
+        let written = books.journal.append(fact.clone());
+        written.map_err(|e| disk_failure("write", &self.journal_path, &e))?;
+        books.apply(fact);
+        Ok(())
     }
 
     /// False if somebody wrote to the complete content file: it is not what it was.
@@ -309,114 +400,15 @@ impl StoredTask {
         Ok(())
     }
 
-    /// How a piece is to be had.
-    pub fn piece(&self, piece: PieceNumber) -> PieceState {
-        let books = lock(&self.books);
-        match books.incoming.get(&piece) {
-            _ if books.is_gone => PieceState::Missing,
-            _ if books.held.contains(piece) => PieceState::Held,
-            Some(incoming) => PieceState::Incoming(incoming.clone()),
-            None => PieceState::Missing,
-        }
-    }
-
-    /// The right to write a piece; `None` if it is there or somebody else writes it.
-    pub fn begin(self: &Arc<Self>, piece: PieceNumber) -> Option<PieceWriter> {
-        let incoming = {
-            let mut books = lock(&self.books);
-            let range = books.plan?.range(piece);
-            if books.is_gone || books.held.contains(piece) || books.incoming.contains_key(&piece) {
-                return None;
-            }
-            let incoming = Arc::new(Incoming::new(range, books.download));
-            books.incoming.insert(piece, incoming.clone());
-            incoming
-        };
-        self.changed();
-        Some(PieceWriter::new(self.clone(), piece, incoming))
-    }
-
-    /// All bytes of a piece are there. If its download has ended meanwhile nobody will say what is to
-    /// become of it: then it is dropped.
-    pub(super) fn arrived(&self, piece: PieceNumber, incoming: &Incoming) {
-        let is_wanted = {
-            let books = lock(&self.books);
-            incoming.has_arrived.store(true, Ordering::Release);
-            incoming.download == books.download
-        };
-        if !is_wanted {
-            self.drop_piece(piece);
-        }
-    }
-
-    /// A download is over, and with it the interest in pieces that have arrived and were not kept:
-    /// the next one gets them anew. Those that are still being written fail by themselves.
-    pub(in crate::peer) fn end_download(&self) {
-        let mut gone = Vec::new();
-        {
-            let mut books = lock(&self.books);
-            books.download += 1;
-            books.incoming.retain(|_, incoming| {
-                let has_arrived = incoming.has_arrived.load(Ordering::Acquire);
-                if has_arrived {
-                    gone.push(incoming.clone());
-                }
-                !has_arrived
-            });
-        }
-        gone.iter().for_each(|incoming| incoming.failed());
-        self.changed();
-    }
-
-    /// Makes a piece that has arrived and was verified part of the content.
-    ///
-    /// # Errors
-    /// When the journal cannot be written, or the piece was dropped meanwhile; it has failed then.
-    pub fn keep(&self, piece: PieceNumber, digest: PieceDigest) -> Result<(), Failure> {
-        let kept = {
-            let mut books = lock(&self.books);
-            let Some(incoming) = books.incoming.remove(&piece) else {
-                let dropped = || Failure::new(Code::Internal, "a piece was dropped before it was kept");
-                return if books.held.contains(piece) { Ok(()) } else { Err(dropped()) };
-            };
-            let written = books.journal.append(Fact::Piece(PieceFact::new(piece.get(), digest)));
-            if written.is_ok() {
-                books.held.insert(piece);
-                books.digests.insert(piece.get(), digest);
-                books.held_bytes += books.plan.map_or(0, |plan| plan.range(piece).len);
-                books.seal(&*self.file);
-                incoming.kept();
-            } else {
-                incoming.failed();
-            }
-            written
-        };
-        self.changed();
-        kept.map_err(|e| disk_failure("write", &self.journal_path, &e))
-    }
-
-    /// A piece that was arriving is of no use.
-    pub fn drop_piece(&self, piece: PieceNumber) {
-        let incoming = lock(&self.books).incoming.remove(&piece);
-        if let Some(incoming) = incoming {
-            incoming.failed();
-            self.changed();
-        }
-    }
-
-    /// The same of a piece that somebody else may have begun anew: that is left alone.
-    pub(in crate::peer) fn drop_incoming(&self, piece: PieceNumber, incoming: &Arc<Incoming>) {
-        let is_it = lock(&self.books).incoming.get(&piece).is_some_and(|known| Arc::ptr_eq(known, incoming));
-        if is_it {
-            self.drop_piece(piece);
-        }
-    }
-
-    /// The task is being removed: nothing of it is served or written any more.
-    pub(super) fn abandon(&self) {
+    /// The task is being removed: nothing of it is written any more, and it is served only to those
+    /// who are being served, if at all.
+    pub(super) fn abandon(&self, serves_out: bool) {
         let incoming = {
             let mut books = lock(&self.books);
             books.is_gone = true;
+            if !serves_out {
+                books.held.clear();
+            }
             std::mem::take(&mut books.incoming)
         };
         incoming.values().for_each(|incoming| incoming.failed());
@@ -434,19 +426,43 @@ impl StoredTask {
     pub(super) fn index_record(&self, now: Duration) -> IndexRecord {
         let books = lock(&self.books);
         IndexRecord {
-            shown_url: self.shown_url.clone(),
+            shown_url: self.label.shown.clone(),
             content_len: books.plan.and_then(|plan| plan.content_len()),
             piece_len: books.plan.map_or(0, |plan| plan.piece_len()),
             stored_bytes: books.held_bytes,
             is_complete: books.plan.is_some_and(|plan| books.held.is_complete(&plan)),
             created_secs: self.created_secs,
             used_secs: now.as_secs(),
+            cid: self.label.cid.clone(),
+            tag: self.label.tag.clone(),
+            is_pinned: books.keeping.is_pinned,
+            expires_secs: books.keeping.expires_secs,
+            replicas: books.keeping.replicas,
+            is_unconfirmed: books.keeping.is_pinned && !books.is_confirmed,
         }
     }
 
     /// A failure to write the content, as users are told of it.
     pub(in crate::peer) fn data_failure(&self, error: &io::Error) -> Failure {
         disk_failure("write", &self.data_path, error)
+    }
+}
+
+impl Keeping {
+    pub(super) const fn fact(self) -> KeepingFact {
+        let Self { is_pinned, expires_secs, replicas } = self;
+        KeepingFact { is_pinned, expires_secs, replicas }
+    }
+}
+
+/// The first record of a task's journal.
+pub(super) fn head(id: TaskId, label: &Label, created_secs: u64) -> TaskFact {
+    TaskFact {
+        id: id.as_bytes().to_vec(),
+        shown_url: label.shown.clone(),
+        created_secs,
+        cid: label.cid.clone(),
+        tag: label.tag.clone(),
     }
 }
 

@@ -103,6 +103,7 @@ impl Wanted {
             digests: Vec::new(),
             is_wanting: !self.wants_source,
             has_source: self.can_be_seeded,
+            cached: None,
             can_fetch_source: self.can_fetch_source,
             order: Order::RarestFirst,
             mode: Mode::Candidates,

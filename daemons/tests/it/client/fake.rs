@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use df_api::base::{PiecePacket, PieceTaskRequest};
 use df_api::dfdaemon::daemon_server::{Daemon, DaemonServer};
 use df_api::dfdaemon::{
-    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, StatTaskRequest, Tally,
+    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, ImportTaskResult, ListRequest,
+    ListResult, StatTaskRequest, StatTaskResult, Tally,
 };
 use df_api::failure::Failure;
 use df_daemons::client::{MAGIC, TICKET_LEN};
@@ -243,6 +244,8 @@ fn unused<T>() -> Result<Response<T>, Status> {
 #[tonic::async_trait]
 impl Daemon for Service {
     type DownloadStream = BoxStream<DownResult>;
+    type ExportStream = BoxStream<DownResult>;
+    type ListStream = BoxStream<ListResult>;
     type SyncPieceTasksStream = BoxStream<PiecePacket>;
 
     async fn download(&self, request: Request<DownRequest>) -> Result<Response<Self::DownloadStream>, Status> {
@@ -273,11 +276,11 @@ impl Daemon for Service {
         unused()
     }
 
-    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<()>, Status> {
+    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<StatTaskResult>, Status> {
         unused()
     }
 
-    async fn import_task(&self, _: Request<ImportTaskRequest>) -> Result<Response<()>, Status> {
+    async fn import_task(&self, _: Request<ImportTaskRequest>) -> Result<Response<ImportTaskResult>, Status> {
         unused()
     }
 
@@ -286,6 +289,14 @@ impl Daemon for Service {
     }
 
     async fn delete_task(&self, _: Request<DeleteTaskRequest>) -> Result<Response<()>, Status> {
+        unused()
+    }
+
+    async fn export(&self, _: Request<ExportTaskRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        unused()
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         unused()
     }
 }

@@ -77,7 +77,7 @@ async fn an_interrupted_download_goes_on_where_it_was() {
     drop(progress);
     assert!(daemon.download(&url, small_pieces()).await.unwrap().bytes == origin.bytes());
     let ranges: Vec<String> = origin.seen().iter().filter_map(|seen| seen.header("range").map(str::to_owned)).collect();
-    assert!(ranges.len() == 2 && ranges[0] == "bytes=0-" && !ranges[1].starts_with("bytes=0-"), "{ranges:?}");
+    assert!(ranges.len() == 2 && ranges[0].starts_with("bytes=0-") && !ranges[1].starts_with("bytes=0-"), "{ranges:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,10 +44,10 @@ const HUGE_PLAN: (u64, u64) = (4 * GIB + (4 << 20) + 17, 4 << 20);
 /// if it is to be there.
 fn plant(config: &PeerConfig, url: &str, behind: Option<&[u8]>) -> Arc<StoredTask> {
     let env = env(RoomyDisk::new(u64::MAX));
-    let room = Room { quota: None, free_floor: 0 };
+    let room = Room::new(None, 0);
     let store = Store::open(env.clone(), &config.data_dir, room, env.index_opener()).unwrap();
     let task = TaskRequest::new(url, Default::default(), HUGE_PLAN.1).unwrap();
-    let stored = store.task_or_new(&task.id(), url).unwrap();
+    let stored = store.task_or_new(&task.id(), &(&task).into()).unwrap();
     let plan = PiecePlan::with_piece_len(HUGE_PLAN.0, HUGE_PLAN.1).unwrap();
     store.set_plan(&stored, plan).unwrap();
     let zeros = PieceDigest::from_bytes(*blake3::hash(&vec![0; HUGE_PLAN.1 as usize]).as_bytes());
