@@ -24,7 +24,6 @@ use df_core::time::{Instant, micros};
 use slotmap::KeyData;
 use tokio::sync::{mpsc, oneshot};
 
-use super::events::{peer_input, session_of};
 use crate::env::Env;
 use crate::env::net::Remote;
 use crate::peer::source::Cidr;
