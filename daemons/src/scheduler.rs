@@ -4,7 +4,6 @@
 //! wants goes back over it. The scheduler dials nobody.
 
 mod effects;
-mod events;
 mod service;
 mod stream;
 mod v1;

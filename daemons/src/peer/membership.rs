@@ -1,6 +1,7 @@
 //! This host and its schedulers: one stream to each, over which everything goes.
 
 mod asking;
+mod hearing;
 mod messages;
 
 use std::collections::BTreeMap;
@@ -8,15 +9,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use df_api::dial;
 use df_api::failure::Failure;
 use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_client::SchedulerClient;
 use df_api::scheduler::scheduler_event::Event as Down;
 use df_api::scheduler::{self as wire, AnnounceResponse, HostEvent};
-use df_api::task::TaskRequest;
 use df_api::v1::V1Name;
-use df_api::{convert, dial};
-use df_core::downloader::{GrantId, Input, LinkState, Report, TaskFailure};
+use df_core::downloader::{Input, LinkState, Report};
 use df_core::hash_ring::HashRing;
 use df_core::id::{HostId, TaskId};
 use df_core::rng::Rng;
@@ -374,163 +374,12 @@ impl Keeper {
         let is_moved = |(task, owner): &(TaskId, Option<String>)| self.links.owner_name(task) != *owner;
         before.into_iter().filter(is_moved).map(|(task, _)| task).collect()
     }
-
-    async fn hear(&self, message: AnnounceResponse, clock: &RoundTrips) {
-        if let Some(rtt) = clock.answered(message.seen_sequence, Duration::from_micros(message.seen_ago_us)) {
-            self.peer.downloader().tell(Input::RoundTripMeasured { rtt }).await;
-        }
-        for event in message.events.into_iter().filter_map(|event| event.event) {
-            if let Down::Plan(told) = &event
-                && !self.adopt_plan(told).await
-            {
-                continue;
-            }
-            match self.understand(event) {
-                Ok(Some(input)) => self.peer.downloader().tell(input).await,
-                Ok(None) => {}
-                Err(malformed) => tracing::warn!(scheduler = %self.name, %malformed, "ignored"),
-            }
-        }
-    }
-
-    fn task(&self, session: u64) -> Option<TaskId> {
-        self.link().and_then(|link| lock(link).sessions.get(&session).copied())
-    }
-
-    /// What an event means to the downloader; those that are for others are seen to here.
-    fn understand(&self, event: Down) -> Result<Option<Input>, convert::Malformed> {
-        Ok(match event {
-            Down::Registered(registered) => {
-                if let Some(task) = self.task(registered.session) {
-                    self.links.confirmed(&self.peer, task);
-                }
-                None
-            }
-            Down::Refused(refused) => {
-                let failure = Failure::from(refused.failure.unwrap_or_default());
-                tracing::warn!(scheduler = %self.name, %failure, "registration refused");
-                let task = self.task(refused.session);
-                if let Some(task) = task {
-                    self.links.refused(&self.peer, task, &failure);
-                }
-                task.map(|task| Input::SchedulerLost { task })
-            }
-            Down::Plan(told) => {
-                let plan = convert::plan(told.plan.unwrap_or_default())?;
-                self.task(told.session).map(|task| Input::PlanTold { task, plan })
-            }
-            Down::Digests(told) => {
-                let digests = convert::digests(&told.digests.unwrap_or_default())?;
-                self.task(told.session).map(|task| Input::DigestsTold { task, digests })
-            }
-            Down::Grant(grant) => {
-                let parent = grant.parent.unwrap_or_default();
-                let host = self.note_parent(&parent)?;
-                let grant_id = convert::grant_id(grant.grant);
-                self.task(grant.session).map(|task| Input::Granted {
-                    task,
-                    grant: grant_id,
-                    piece: grant.piece,
-                    parent: host,
-                })
-            }
-            Down::Revoke(revoke) => Some(Input::Revoked { grant: GrantId(revoke.grant) }),
-            Down::FetchSource(fetch) => {
-                self.task(fetch.session).map(|task| Input::SourceGranted { task, from: fetch.from, to: fetch.to })
-            }
-            Down::TrimSource(trim) => self.task(trim.session).map(|task| Input::SourceTrimmed { task, to: trim.to }),
-            Down::WakeSeed(wake) => {
-                self.wake(wake)?;
-                None
-            }
-            Down::FailTask(failed) => self.task(failed.session).map(|task| {
-                let failure = Failure::from(failed.failure.unwrap_or_default());
-                let why = task_failure(&failure, failed.is_changed);
-                self.peer.note_failure(&task, failure);
-                Input::TaskRefused { task, why }
-            }),
-            Down::Forget(forget) => {
-                if let Some(task) = self.task(forget.session) {
-                    self.forget(task);
-                }
-                None
-            }
-        })
-    }
-
-    /// Takes room for a content whose plan was told; false if there is none.
-    async fn adopt_plan(&self, told: &wire::TellPlan) -> bool {
-        let plan = convert::plan(told.plan.unwrap_or_default());
-        match (self.task(told.session), plan) {
-            (Some(task), Ok(plan)) => self.peer.adopt_plan(&task, plan).await,
-            _ => true,
-        }
-    }
-
-    fn note_parent(&self, parent: &wire::Parent) -> Result<HostId, convert::Malformed> {
-        let malformed = |what: &str| convert::Malformed(format!("a parent with {what}"));
-        let host = convert::host_id(&parent.host_id)?;
-        let ip = parent.ip.parse().map_err(|_| malformed("no address"))?;
-        let port = |port: u32| u16::try_from(port).map_err(|_| malformed("no port"));
-        let address = ParentAddress {
-            pieces: SocketAddr::new(ip, port(parent.piece_port)?),
-            rpc: SocketAddr::new(ip, port(parent.rpc_port)?),
-            is_seed: parent.kind() == wire::HostKind::Seed,
-            v1: if parent.v1_peer_id.is_empty() {
-                None
-            } else {
-                Some(Arc::new(V1Name::new(&parent.v1_task_id, &parent.v1_peer_id)?))
-            },
-        };
-        let mut parents = lock(&self.links.0.parents);
-        if parents.len() >= PARENT_LIMIT && !parents.contains_key(&host) {
-            parents.pop_first();
-        }
-        parents.insert(host, address);
-        Ok(host)
-    }
-
-    /// What is stored of a task is not what it should be any more; or its name was deleted.
-    fn forget(&self, task: TaskId) {
-        if self.peer.store().record(&task).is_some_and(|record| !record.cid.is_empty()) {
-            let peer = self.peer.clone();
-            tokio::spawn(async move { peer.drop_content(&task).await });
-        } else {
-            self.peer.forget_task(&task);
-        }
-    }
-
-    /// The scheduler asks this host to fetch a task.
-    fn wake(&self, wake: wire::WakeSeed) -> Result<(), convert::Malformed> {
-        let task = convert::task_id(&wake.task_id)?;
-        let meta = wake.url_meta.unwrap_or_default();
-        let request = match wake.cid.as_str() {
-            "" => TaskRequest::new(&wake.url, meta, wake.piece_length),
-            cid => TaskRequest::cached(cid, &meta.tag),
-        }
-        .map_err(|failure| convert::Malformed(failure.to_string()))?;
-        if request.id() != task {
-            return Err(convert::Malformed("a task id that is not the request's".to_owned()));
-        }
-        self.peer.take_duty(request);
-        Ok(())
-    }
 }
 
 impl Links {
     fn owner_name(&self, task: &TaskId) -> Option<String> {
         let is_open = |name: &&str| self.0.links.get(*name).is_some_and(|link| lock(link).stream.is_some());
         self.0.ring.owners(task).find(is_open).map(str::to_owned)
-    }
-}
-
-/// Why a task was failed by its scheduler.
-fn task_failure(failure: &Failure, is_changed: bool) -> TaskFailure {
-    use df_api::failure::Code;
-    match failure.code {
-        _ if is_changed => TaskFailure::SourceChanged,
-        Code::NotFound if failure.http_status.is_none() => TaskFailure::NoSource,
-        _ => TaskFailure::Source,
     }
 }
 

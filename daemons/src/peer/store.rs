@@ -16,6 +16,7 @@
 mod draft;
 pub mod index;
 mod journal;
+mod label;
 mod piece;
 mod room;
 mod task;
@@ -33,9 +34,10 @@ use crate::env::disk::{DiskFile, OpenMode};
 use crate::sync::lock;
 pub use draft::{Draft, Finished};
 use index::{IndexRecord, MetaStore};
+pub use label::{Keeping, Label};
 pub use piece::{Incoming, PieceWriter, Progress};
 pub use room::Room;
-pub use task::{Keeping, Label, PieceState, StoredTask};
+pub use task::{PieceState, StoredTask};
 use tokio::sync::Notify;
 
 /// Tasks nobody uses whose files are kept open.

@@ -1,6 +1,9 @@
 //! The streams of hosts: who is connected, under which numbers they know their tasks, and where
 //! what the machine wants has to go.
 
+mod cached;
+mod input;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,12 +24,12 @@ use df_core::time::{Instant, micros};
 use slotmap::KeyData;
 use tokio::sync::{mpsc, oneshot};
 
-use super::events::{peer_input, session_of};
 use crate::env::Env;
 use crate::env::net::Remote;
 use crate::peer::source::Cidr;
 use crate::pump::Inbox;
 use crate::sync::lock;
+use input::{peer_input, session_of};
 
 /// Messages that may wait for a slow host; with more its stream is cut, and it begins anew.
 const OUTBOX_LIMIT: usize = 4096;
@@ -160,20 +163,6 @@ impl Desk {
                 Err(failure)
             }
         }
-    }
-
-    /// What is known of a task.
-    pub(super) async fn view(&self, task: TaskId) -> Option<TaskView> {
-        let request = RequestId(self.next());
-        let (answer, answered) = oneshot::channel();
-        lock(&self.0.books).requests.insert(request, Asked::Task(answer));
-        self.0.inbox.tell(Input::TaskAsked { request, task }).await;
-        answered.await.ok().flatten()
-    }
-
-    /// A cached content was deleted.
-    pub(super) async fn delete(&self, task: TaskId) {
-        self.0.inbox.tell(Input::TaskDeleted { task }).await;
     }
 
     /// Whether a host that connects from `from` may say that it is to be found at `claimed`.
@@ -400,23 +389,6 @@ impl Books {
                 self.tell_stream(id, Down::Refused(wire::Refused { session, failure: Some(failure.into()) }));
             }
             Some(Asked::Task(_)) | None => {}
-        }
-    }
-
-    /// The machine has refused a peer because its content was deleted: its host is to drop it.
-    pub(super) fn refused_deleted(&mut self, request: RequestId) {
-        if let Some(Asked::Peer(Seat { stream: id, session, .. })) = self.requests.remove(&request) {
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.waiting.remove(&session);
-            }
-            self.tell_stream(id, Down::Forget(wire::Forget { session }));
-        }
-    }
-
-    /// The machine has answered a question.
-    pub(super) fn told(&mut self, request: RequestId, view: Option<TaskView>) {
-        if let Some(Asked::Task(answer)) = self.requests.remove(&request) {
-            let _ = answer.send(view);
         }
     }
 

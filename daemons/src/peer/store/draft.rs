@@ -13,8 +13,9 @@ use df_core::id::{PieceDigest, TaskId};
 use df_core::piece::PiecePlan;
 
 use super::journal::{Fact, Journal, PieceFact, PlanFact};
+use super::label::{self, Keeping, Label};
 use super::room::Reservation;
-use super::task::{self, Keeping, Label, Paths, StoredTask};
+use super::task::{Paths, StoredTask};
 use super::{Store, disk_failure};
 use crate::env::disk::{DiskFile, OpenMode};
 use crate::sync::lock;
@@ -143,7 +144,7 @@ impl Draft {
         let created_secs = store.0.env.clock.wall().as_secs();
         let plan_fact = PlanFact { piece_len: plan.piece_len(), content_len: plan.content_len() };
         let head = [
-            Fact::Task(task::head(task, &label, created_secs)),
+            Fact::Task(label::head(task, &label, created_secs)),
             Fact::Boot(store.0.boot.to_vec()),
             Fact::Plan(plan_fact),
             Fact::Keeping(keeping.fact()),

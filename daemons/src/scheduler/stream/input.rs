@@ -1,4 +1,4 @@
-//! What a host says of one of its peers, as the machine is told of it.
+//! What a host's events mean to the machine.
 
 use df_api::convert::{self, Malformed};
 use df_api::scheduler::host_event::Event as Up;
@@ -22,7 +22,7 @@ pub(super) const fn session_of(event: &Up) -> Option<u64> {
     })
 }
 
-/// What an event of a peer's session means to the machine.
+/// An event of a session as an input about its peer.
 pub(super) fn peer_input(peer: PeerKey, event: Up) -> Result<Input, Malformed> {
     Ok(match event {
         Up::PlanLearned(learned) => Input::PlanLearned {
