@@ -185,9 +185,9 @@ impl Links {
 
     /// Tells a task's scheduler that this host is in it, with what it has; and whoever was its scheduler
     /// before, that it is not any more. Blocks if the task's files are not open.
-    pub fn register(&self, peer: &Peer, task: &TaskId, is_wanting: bool) {
+    pub fn register(&self, peer: &Peer, task: &TaskId) {
         let Some(name) = self.owner_name(task) else { return };
-        let Some(mut register) = registration(peer, task, is_wanting) else { return };
+        let Some(mut register) = registration(peer, task) else { return };
         self.leave_all_but(task, Some(&name));
         let Some(link) = self.0.links.get(&name) else { return };
         let mut link = lock(link);
@@ -343,7 +343,7 @@ impl Keeper {
         tokio::spawn(async move {
             for some in tasks.chunks(ANNOUNCE_LIMIT) {
                 let (links, of, some) = (links.clone(), peer.clone(), some.to_vec());
-                let register = move || some.iter().for_each(|task| links.register(&of, task, false));
+                let register = move || some.iter().for_each(|task| links.register(&of, task));
                 peer.env().blocking(register).await;
             }
         });
