@@ -69,6 +69,11 @@ impl Downloader {
         }
     }
 
+    /// Whether the outcome of a fetch is still awaited: it was neither told nor given up.
+    pub fn is_fetching(&self, fetch: FetchId) -> bool {
+        self.fetches.contains_key(&fetch)
+    }
+
     /// Whether this host may serve others: not while it takes itself for the culprit.
     pub fn is_sound(&self, now: Instant) -> bool {
         !matches!(self.isolation.standing(now), Standing::Isolated { .. })

@@ -207,7 +207,9 @@ impl Peer {
 
     /// Takes a job out of the open ones.
     fn close_job(&self, task: &TaskId) -> Option<Arc<Job>> {
-        lock(&self.0.jobs).remove(task)
+        let job = lock(&self.0.jobs).remove(task)?;
+        job.stored.end_download();
+        Some(job)
     }
 
     /// Joins the download of a task, beginning it if nobody has.

@@ -75,7 +75,7 @@ impl Delivery {
     ) -> Result<Self, Failure> {
         let to = match output {
             Output::Stream(file) => To::Stream(file),
-            Output::Part(mut part) => {
+            Output::Part(part) => {
                 let way = choose(&part, &content, seen_at, link)?;
                 if way != Delivered::Reflink {
                     part.file.set_len(0).map_err(|error| local("empty the part file", &error))?;
@@ -83,11 +83,21 @@ impl Delivery {
                 if way == Delivered::Copy {
                     reserve(&part.file, len.unwrap_or(0))?;
                 }
-                part.has_begun = true;
                 To::Part(part, way, link)
             }
         };
         Ok(Self { content, to, copied: 0 })
+    }
+
+    /// There are verified bytes: what there is now is kept for another try. False for a stream.
+    pub(super) const fn keep(&mut self) -> bool {
+        match &mut self.to {
+            To::Part(part, ..) => {
+                part.has_begun = true;
+                true
+            }
+            To::Stream(_) => false,
+        }
     }
 
     /// Whether there is something to do when the bytes up to `end` are verified.

@@ -23,6 +23,8 @@ pub(super) struct Transfer<'a> {
     unfinished: &'a Cell<usize>,
     link: Link,
     state: State,
+    /// Whether it is worth going on with if it does not come to its end now.
+    is_kept: bool,
 }
 
 /// What has become of the output.
@@ -44,7 +46,7 @@ impl<'a> Transfer<'a> {
         output: Output,
         link: Link,
     ) -> Self {
-        Self { env, daemon, unfinished, link, state: State::Waiting(output) }
+        Self { env, daemon, unfinished, link, state: State::Waiting(output), is_kept: false }
     }
 
     /// Follows a download to its end: its last message. The output then has been begun.
@@ -55,6 +57,7 @@ impl<'a> Transfer<'a> {
             if !result.ticket.is_empty() || is_empty {
                 self.begin(&result).await?;
             }
+            self.keep(&result);
             self.advance(result.contiguous_length).await?;
             meter.observe(self.env.clock.now(), &result);
             match self.state {
@@ -81,13 +84,23 @@ impl<'a> Transfer<'a> {
             true => (File::open("/dev/null").map_err(|error| local("read nothing", &error))?, Link::Copy),
             false => (self.daemon.redeem(&result.ticket).await?, self.link),
         };
-        let (len, is_part) = (result.content_length, !output.is_stream());
-        self.unfinished.set(self.unfinished.get() + usize::from(is_part));
+        let len = result.content_length;
         let seen_at = PathBuf::from(&result.content_path);
         let begin = move || Delivery::begin(output, content, &seen_at, link, len);
         let delivery = self.env.blocking(begin).await?;
         self.state = State::Writing(delivery);
         Ok(())
+    }
+
+    /// From the first verified byte on there is something to go on with.
+    fn keep(&mut self, result: &DownResult) {
+        if let State::Writing(delivery) = &mut self.state
+            && !self.is_kept
+            && result.completed_length > 0
+        {
+            self.is_kept = delivery.keep();
+            self.unfinished.set(self.unfinished.get() + usize::from(self.is_kept));
+        }
     }
 
     /// Delivers what is verified.
@@ -116,7 +129,7 @@ impl<'a> Transfer<'a> {
         let State::Writing(delivery) = self.state else { return Ok(None) };
         let is_private = self.daemon.is_private;
         let link = self.env.blocking(move || delivery.finish(len, is_private)).await?;
-        self.unfinished.set(self.unfinished.get().saturating_sub(usize::from(link.is_some())));
+        self.unfinished.set(self.unfinished.get().saturating_sub(usize::from(self.is_kept)));
         Ok(link)
     }
 }

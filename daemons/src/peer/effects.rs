@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use df_api::base::PieceTaskRequest;
 use df_api::dfdaemon::daemon_client::DaemonClient;
@@ -17,15 +18,16 @@ use df_core::uploader;
 use tokio::task::AbortHandle;
 
 use super::Peer;
-use super::fetch::PieceRequest;
+use super::fetch::{FetchError, PieceRequest};
 use super::job::Job;
 use super::origin::OriginRun;
+use super::store::Incoming;
 use crate::digest::{Digest, Hasher};
 use crate::env::Env;
 use crate::pump::{Driver, Inbox};
 
 /// How long a parent may take to say what it has.
-const ASK_TERM: std::time::Duration = std::time::Duration::from_secs(3);
+const ASK_TERM: Duration = Duration::from_secs(3);
 
 /// Bytes hashed at once when a whole content is verified.
 const HASH_BYTES: usize = 1 << 20;
@@ -39,8 +41,32 @@ pub(super) struct Effects {
 }
 
 enum Running {
-    Piece(AbortHandle),
+    Piece(PieceFetch),
     Source(AbortHandle, Arc<AtomicU32>),
+}
+
+/// A piece on its way from a parent.
+struct PieceFetch {
+    handle: AbortHandle,
+    job: Arc<Job>,
+    piece: PieceNumber,
+    /// What it has claimed in the store, once it has.
+    claim: Arc<OnceLock<Arc<Incoming>>>,
+    is_aborted: bool,
+}
+
+impl PieceFetch {
+    /// Whether it is over and done with. One that was given up when all its bytes had just arrived
+    /// leaves a claim that nobody else would ever end.
+    fn is_settled(&self, machine: &Downloader, fetch: FetchId) -> bool {
+        if !self.handle.is_finished() || machine.is_fetching(fetch) {
+            return false;
+        }
+        if let Some(claim) = self.claim.get().filter(|_| self.is_aborted) {
+            self.job.stored.drop_incoming(self.piece, claim);
+        }
+        true
+    }
 }
 
 impl Effects {
@@ -51,14 +77,21 @@ impl Effects {
 
     fn fetch_piece(&mut self, fetch: FetchId, task: TaskId, piece: PieceNumber, parent: HostId, nearly_at_bytes: u64) {
         let peer = self.peer.clone();
-        let begun = peer.env().clock.now();
+        let Some(job) = peer.job(&task) else {
+            let (result, elapsed) = (Err(PieceFailure::Local), Duration::ZERO);
+            let tell = async move { peer.downloader().tell(Input::FetchEnded { fetch, result, elapsed }).await };
+            drop(self.peer.env().spawn_data(tell));
+            return;
+        };
+        let (begun, claim) = (peer.env().clock.now(), Arc::new(OnceLock::new()));
+        let (fetched, claimed) = (job.clone(), claim.clone());
         let work = async move {
-            let result = fetch_piece(&peer, fetch, task, piece, parent, nearly_at_bytes).await;
+            let result = fetch_piece(&peer, &fetched, fetch, piece, parent, nearly_at_bytes, &claimed).await;
             let elapsed = peer.env().clock.now() - begun;
             peer.downloader().tell(Input::FetchEnded { fetch, result, elapsed }).await;
         };
         let handle = self.peer.env().spawn_data(work).abort_handle();
-        self.running.insert(fetch, Running::Piece(handle));
+        self.running.insert(fetch, Running::Piece(PieceFetch { handle, job, piece, claim, is_aborted: false }));
     }
 
     fn fetch_source(&mut self, fetch: FetchId, task: TaskId, from: u32, to: Option<u32>) {
@@ -71,23 +104,27 @@ impl Effects {
     }
 
     fn abort(&mut self, fetch: FetchId) {
-        match self.running.remove(&fetch) {
-            Some(Running::Piece(handle) | Running::Source(handle, _)) => handle.abort(),
+        match self.running.get_mut(&fetch) {
+            Some(Running::Piece(piece)) => {
+                piece.handle.abort();
+                piece.is_aborted = true;
+            }
+            Some(Running::Source(handle, _)) => handle.abort(),
             None => {}
         }
     }
 
     fn keep(&self, task: TaskId, piece: PieceNumber, digest: PieceDigest) {
-        let peer = self.peer.clone();
+        let (peer, Some(job)) = (self.peer.clone(), self.peer.job(&task)) else { return };
         self.peer.env().spawn_data(async move {
-            let result = match peer.job(&task) {
-                Some(job) => job.stored.keep(piece, digest).map_err(|failure| {
-                    job.note_failure(failure);
-                    StoreFailed
-                }),
-                None => Err(StoreFailed),
-            };
-            peer.downloader().tell(Input::PieceKept { task, piece, result }).await;
+            let result = job.stored.keep(piece, digest).map_err(|failure| {
+                job.note_failure(failure);
+                StoreFailed
+            });
+            // The next download of the task has nothing to do with this one's pieces.
+            if peer.job(&task).is_some_and(|open| Arc::ptr_eq(&open, &job)) {
+                peer.downloader().tell(Input::PieceKept { task, piece, result }).await;
+            }
         });
     }
 
@@ -158,8 +195,9 @@ impl Driver<Downloader> for Effects {
     }
 
     fn settled(&mut self, machine: &Downloader) {
-        self.running.retain(|_, running| match running {
-            Running::Piece(handle) | Running::Source(handle, _) => !handle.is_finished(),
+        self.running.retain(|fetch, running| match running {
+            Running::Piece(piece) => !piece.is_settled(machine, *fetch),
+            Running::Source(handle, _) => !handle.is_finished(),
         });
         let is_sound = machine.is_sound(self.peer.env().clock.now());
         if is_sound != self.was_sound && self.uploader.try_tell(uploader::Input::StandingChanged { is_sound }) {
@@ -171,23 +209,34 @@ impl Driver<Downloader> for Effects {
 
 async fn fetch_piece(
     peer: &Peer,
+    job: &Job,
     fetch: FetchId,
-    task: TaskId,
     piece: PieceNumber,
     parent: HostId,
     nearly_at_bytes: u64,
+    claim: &OnceLock<Arc<Incoming>>,
 ) -> Result<PieceDigest, PieceFailure> {
-    let job = peer.job(&task).ok_or(PieceFailure::Local)?;
+    let task = job.task;
     let parent = peer.links().parent(&parent).ok_or(PieceFailure::Disconnected)?;
     let range = job.stored.plan().ok_or(PieceFailure::Local)?.range(piece);
     let writer = job.stored.begin(piece).ok_or(PieceFailure::Local)?;
+    let _ = claim.set(writer.incoming());
     let throttle = peer.download_throttle().and(job.limit.clone());
     let request = PieceRequest { address: parent.pieces, task, v1: parent.v1, range, nearly_at_bytes };
     let inbox = peer.downloader().clone();
     let nearly = move || {
         inbox.try_tell(Input::FetchNearlyFinished { fetch });
     };
-    let result = peer.pieces().fetch(&request, writer, &throttle, nearly).await;
+    let result = match peer.pieces().fetch(&request, writer, &throttle, nearly).await {
+        Ok(digest) => Ok(digest),
+        Err(FetchError::Piece(failure)) => Err(failure),
+        Err(FetchError::Store(error)) => {
+            // Tried again it would fail again, for ever: the download ends here.
+            job.note_failure(job.stored.data_failure(&error));
+            peer.downloader().tell(Input::PieceKept { task, piece, result: Err(StoreFailed) }).await;
+            Err(PieceFailure::Local)
+        }
+    };
     match result {
         Ok(_) => job.note_piece(parent.pieces, range.len, parent.is_seed),
         Err(failure) => {

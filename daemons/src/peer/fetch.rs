@@ -72,6 +72,21 @@ pub struct PieceRequest {
     pub nearly_at_bytes: u64,
 }
 
+/// Why a piece did not come.
+#[derive(Debug)]
+pub enum FetchError {
+    /// It may come another time, or from another parent.
+    Piece(PieceFailure),
+    /// It came, and cannot be stored: no parent is at fault, and none can help.
+    Store(io::Error),
+}
+
+impl From<PieceFailure> for FetchError {
+    fn from(failure: PieceFailure) -> Self {
+        Self::Piece(failure)
+    }
+}
+
 /// An answer's head, and the bytes of the body that came with it.
 struct Head {
     status: u16,
@@ -97,23 +112,23 @@ impl PieceClient {
         mut writer: PieceWriter,
         throttle: &Throttle,
         nearly: impl FnOnce(),
-    ) -> Result<PieceDigest, PieceFailure> {
+    ) -> Result<PieceDigest, FetchError> {
         let (mut conn, head) = self.ask(request).await?;
         match head.status {
             206 | 200 if head.len == Some(request.range.len) => {}
-            404 | 410 | 416 => return Err(PieceFailure::NotFound),
+            404 | 410 | 416 => return Err(PieceFailure::NotFound.into()),
             429 | 503 => {
                 self.keep(request.address, conn, head.is_kept && head.len == Some(0));
-                return Err(PieceFailure::Refused);
+                return Err(PieceFailure::Refused.into());
             }
-            _ => return Err(PieceFailure::Disconnected),
+            _ => return Err(PieceFailure::Disconnected.into()),
         }
         let mut buffer = lock(&self.buffers).pop().unwrap_or_else(|| vec![0; CHUNK_BYTES]);
         let moved = receive(&mut conn, &head.body, &mut buffer, &mut writer, throttle, request, nearly).await;
         lock(&self.buffers).push(buffer);
         moved?;
         self.keep(request.address, conn, head.is_kept);
-        writer.finish().ok_or(PieceFailure::Aborted)
+        writer.finish().ok_or(PieceFailure::Aborted.into())
     }
 
     /// Sends the request and reads the answer's head, over a kept connection if there is one; one
@@ -214,7 +229,7 @@ async fn receive(
     throttle: &Throttle,
     request: &PieceRequest,
     nearly: impl FnOnce(),
-) -> Result<(), PieceFailure> {
+) -> Result<(), FetchError> {
     let mut nearly = Some(nearly);
     store(writer, first)?;
     let mut gathered = 0;
@@ -223,10 +238,10 @@ async fn receive(
         let room = buffer.len().saturating_sub(gathered).min(left);
         let wanted = throttle.take(room).await;
         let read = match timeout(STALL_LIMIT, conn.read(&mut buffer[gathered..gathered + wanted])).await {
-            Ok(Ok(0)) => return Err(PieceFailure::Aborted),
+            Ok(Ok(0)) => return Err(PieceFailure::Aborted.into()),
             Ok(Ok(read)) => read,
-            Ok(Err(_)) => return Err(PieceFailure::Disconnected),
-            Err(_) => return Err(PieceFailure::Stalled),
+            Ok(Err(_)) => return Err(PieceFailure::Disconnected.into()),
+            Err(_) => return Err(PieceFailure::Stalled.into()),
         };
         if read < wanted {
             throttle.refund(wanted - read);
@@ -245,10 +260,10 @@ async fn receive(
     Ok(())
 }
 
-fn store(writer: &mut PieceWriter, bytes: &[u8]) -> Result<(), PieceFailure> {
+fn store(writer: &mut PieceWriter, bytes: &[u8]) -> Result<(), FetchError> {
     writer.write(bytes).map_err(|error| match error.kind() {
         // More than the piece has: the parent does not keep to its own head.
-        io::ErrorKind::InvalidInput => PieceFailure::Corrupt,
-        _ => PieceFailure::Local,
+        io::ErrorKind::InvalidInput => PieceFailure::Corrupt.into(),
+        _ => FetchError::Store(error),
     })
 }

@@ -3,10 +3,13 @@
 //! Both speak `dfdaemon.Daemon`; what names URLs or files is for local callers only.
 
 mod cached;
+mod caller;
+mod deliver;
 mod descriptor;
 mod download;
 mod metadata;
 mod offer;
+mod target;
 mod v1;
 
 use std::sync::Arc;
@@ -132,6 +135,11 @@ impl Daemon for Local {
     async fn download(&self, request: Request<DownRequest>) -> Result<Response<Self::DownloadStream>, Status> {
         require_local(&request)?;
         let busy = self.begin();
+        let remote = request.extensions().get::<Remote>().copied();
+        if !request.get_ref().output.is_empty() && !request.get_ref().deliver_descriptor {
+            let results = deliver::start(&self.peer, request.into_inner(), remote, busy).await?;
+            return Ok(Response::new(results));
+        }
         let results = download::start(&self.peer, self.tickets.clone(), request.into_inner(), busy).await?;
         Ok(Response::new(results))
     }

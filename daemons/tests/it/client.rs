@@ -1,5 +1,6 @@
 //! dfget, the real program, against a daemon that plays what it is told.
 
+mod alone;
 mod commands;
 mod fake;
 mod failures;

@@ -1,6 +1,8 @@
 //! A cluster on loopback: the real scheduler and daemons as processes, each with its own data
 //! directory, ports and unix socket.
 
+pub(crate) mod inside;
+
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -70,9 +72,19 @@ impl Process {
     }
 
     /// Stops it with SIGTERM and waits for its end.
-    pub(crate) async fn stop(mut self) -> ExitStatus {
+    pub(crate) async fn stop(self) -> ExitStatus {
+        self.terminate();
+        self.wait().await
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id as i32)).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(mut self) -> ExitStatus {
         timeout(LIMIT, self.child.wait()).await.expect("it goes on").unwrap()
     }
 
@@ -200,9 +212,16 @@ impl Cluster {
 impl Daemon {
     /// Starts a daemon.
     pub(crate) async fn start(config: PeerConfig) -> Self {
+        Self::start_under(&[], config).await
+    }
+
+    /// Starts a daemon by a program that is given the daemon's command line behind its own.
+    pub(crate) async fn start_under(prefix: &[String], config: PeerConfig) -> Self {
         let file = config.socket.with_extension("yaml");
         std::fs::write(&file, yaml_serde::to_string(&config).unwrap()).unwrap();
-        let process = Process::start(env!("CARGO_BIN_EXE_dfdaemon"), &["--config", file.to_str().unwrap()]).await;
+        let line = [env!("CARGO_BIN_EXE_dfdaemon"), "--config", file.to_str().unwrap()];
+        let line: Vec<&str> = prefix.iter().map(String::as_str).chain(line).collect();
+        let process = Process::start(line[0], &line[1..]).await;
         Self { rpc: process.said("rpc"), pieces: process.said("pieces"), process: Some(process), config }
     }
 
@@ -257,6 +276,14 @@ impl Daemon {
         content.expect("a ticket").read_to_end(&mut bytes).unwrap();
         assert_eq!(Some(bytes.len() as u64), last.content_length);
         Ok(Downloaded { bytes, last })
+    }
+
+    /// Its data directory as it sees it, whatever is mounted there.
+    pub(crate) fn root(&self) -> PathBuf {
+        let id = self.process.as_ref().and_then(|process| process.child.id()).expect("it runs");
+        let mut root = std::ffi::OsString::from(format!("/proc/{id}/root"));
+        root.push(&self.config.data_dir);
+        root.into()
     }
 
     /// Verified bytes of all tasks, by the daemon's own journals.

@@ -3,6 +3,9 @@
 mod cache;
 mod client;
 mod cluster;
+mod grpc;
 mod origin;
+mod piece_port;
 mod source;
 mod swarm;
+mod v1;

@@ -1,7 +1,10 @@
 //! The main job: a file reaches many nodes, the source is read once; and what may go wrong.
 
+mod drain;
 mod faults;
+mod full_disk;
 mod recovery;
+mod sizes;
 
 use df_api::failure::Code;
 

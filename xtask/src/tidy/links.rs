@@ -138,7 +138,7 @@ mod tests {
             [f](../README.md#ports--names) [g](../README.md#ports--names-1) [h](https://a.example/b) [i](mailto:a@b.example)\n\
             `[j](gone.md)` [k](<../README.md> \"title\")\n[l]: ../README.md\n[^1]: gone as a note\n\
             ```md\n[m](gone.md)\n~~~\n[n](gone.md)\n```\n[o](../core/src/lib.rs#L1)\n";
-        assert_eq!(lines(good), []);
+        assert_eq!(lines(good), [0_usize; 0]);
     }
 
     #[test]

@@ -118,12 +118,12 @@ mod tests {
     fn arrows_of_the_table_and_other_peoples_packages_pass() {
         let daemons = "[package]\nname = \"df-daemons\"\n[dependencies]\ndf-api.workspace = true\ndf-core = { path = \"../core\" }\n\
             anyhow = \"1\"\n[dev-dependencies]\ntempfile.workspace = true\n";
-        assert_eq!(lines(daemons), []);
+        assert_eq!(lines(daemons), [0_usize; 0]);
         let workspace = "[workspace]\nmembers = [\"core\"]\n[workspace.dependencies]\ndf-sim = { path = \"sim\" }\n";
-        assert_eq!(lines(workspace), []);
+        assert_eq!(lines(workspace), [0_usize; 0]);
         let bench =
             "[package]\nname = \"df-bench\"\n[dependencies]\ndf-sim.workspace = true\ndf-tui.workspace = true\n";
-        assert_eq!(lines(bench), []);
+        assert_eq!(lines(bench), [0_usize; 0]);
     }
 
     #[test]

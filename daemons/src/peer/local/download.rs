@@ -63,7 +63,7 @@ pub(super) async fn export(
 fn checked(request: DownRequest) -> Result<TaskRequest, Failure> {
     let usage = |what: &str| Failure::new(Code::Usage, what);
     if !request.deliver_descriptor || !request.output.is_empty() {
-        return Err(usage("this daemon hands out descriptors and writes no files")
+        return Err(usage("a download goes to an output, or is handed out as a descriptor: one of them")
             .hint("ask with deliver_descriptor and without an output, as our dfget does"));
     }
     let meta = request.url_meta.unwrap_or_default();

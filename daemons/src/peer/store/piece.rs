@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use df_core::id::PieceDigest;
 use df_core::piece::{ByteRange, PieceNumber};
@@ -28,6 +28,10 @@ pub enum Progress {
 /// A piece that is arriving, as those see it who pass it on.
 pub struct Incoming {
     range: ByteRange,
+    /// The download it is a part of, see [`StoredTask::end_download`].
+    pub(super) download: u64,
+    /// All bytes are there: nobody writes any more.
+    pub(super) has_arrived: AtomicBool,
     written: AtomicU64,
     stage: watch::Sender<Stage>,
 }
@@ -41,8 +45,9 @@ enum Stage {
 }
 
 impl Incoming {
-    pub(super) fn new(range: ByteRange) -> Self {
-        Self { range, written: AtomicU64::new(0), stage: watch::Sender::new(Stage::Arriving(0)) }
+    pub(super) fn new(range: ByteRange, download: u64) -> Self {
+        let (has_arrived, written) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { range, download, has_arrived, written, stage: watch::Sender::new(Stage::Arriving(0)) }
     }
 
     fn progress(&self) -> Progress {
@@ -113,6 +118,11 @@ impl PieceWriter {
         self.piece
     }
 
+    /// The piece as others see it arrive.
+    pub(in crate::peer) fn incoming(&self) -> Arc<Incoming> {
+        self.incoming.clone()
+    }
+
     /// Bytes of the piece that are still to come.
     pub fn remaining(&self) -> u64 {
         self.incoming.range.len - self.written
@@ -138,12 +148,16 @@ impl PieceWriter {
     /// [`StoredTask::drop_piece`]. With bytes missing the piece has failed: `None`.
     pub fn finish(mut self) -> Option<PieceDigest> {
         self.is_finished = self.remaining() == 0;
+        if self.is_finished {
+            self.task.arrived(self.piece, &self.incoming);
+        }
         self.is_finished.then(|| PieceDigest::from_bytes(*self.hasher.finalize().as_bytes()))
     }
 
     /// The content ended within this piece (of an open plan): what was written is all of it.
     pub fn finish_short(mut self) -> (u64, PieceDigest) {
         self.is_finished = true;
+        self.task.arrived(self.piece, &self.incoming);
         (self.written, PieceDigest::from_bytes(*self.hasher.finalize().as_bytes()))
     }
 }

@@ -1,5 +1,7 @@
 //! One task in the store.
 
+mod arriving;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use super::disk_failure;
 use super::index::IndexRecord;
 use super::journal::{ConfirmedFact, Fact, Journal, KeepingFact, PieceFact, PlanFact, VersionFact};
 use super::label::{Keeping, Label, head};
-use super::piece::{Incoming, PieceWriter};
+use super::piece::Incoming;
 use crate::env::Env;
 use crate::env::disk::{DiskFile, OpenMode};
 use crate::peer::source::Version;
@@ -59,6 +61,8 @@ struct Books {
     held_bytes: u64,
     digests: BTreeMap<u32, PieceDigest>,
     incoming: BTreeMap<PieceNumber, Arc<Incoming>>,
+    /// Counts the downloads of this task.
+    download: u64,
     /// When the content file was last written to, once it is complete: whoever writes to it after
     /// that (by a hard link, say) is not us.
     sealed_ns: Option<u64>,
@@ -79,6 +83,7 @@ impl Books {
             held_bytes: 0,
             digests: BTreeMap::new(),
             incoming: BTreeMap::new(),
+            download: 0,
             sealed_ns: None,
             keeping: Keeping::default(),
             verified: None,
@@ -364,67 +369,6 @@ impl StoredTask {
         Ok(())
     }
 
-    /// How a piece is to be had.
-    pub fn piece(&self, piece: PieceNumber) -> PieceState {
-        let books = lock(&self.books);
-        match books.incoming.get(&piece) {
-            // Of a task that is gone, whoever is being served still gets what is whole.
-            _ if books.held.contains(piece) => PieceState::Held,
-            _ if books.is_gone => PieceState::Missing,
-            Some(incoming) => PieceState::Incoming(incoming.clone()),
-            None => PieceState::Missing,
-        }
-    }
-
-    /// The right to write a piece; `None` if it is there or somebody else writes it.
-    pub fn begin(self: &Arc<Self>, piece: PieceNumber) -> Option<PieceWriter> {
-        let incoming = {
-            let mut books = lock(&self.books);
-            let range = books.plan?.range(piece);
-            if books.is_gone || books.held.contains(piece) || books.incoming.contains_key(&piece) {
-                return None;
-            }
-            let incoming = Arc::new(Incoming::new(range));
-            books.incoming.insert(piece, incoming.clone());
-            incoming
-        };
-        self.changed();
-        Some(PieceWriter::new(self.clone(), piece, incoming))
-    }
-
-    /// Makes a piece that has arrived and was verified part of the content.
-    ///
-    /// # Errors
-    /// When the journal cannot be written; the piece has failed then.
-    pub fn keep(&self, piece: PieceNumber, digest: PieceDigest) -> Result<(), Failure> {
-        let kept = {
-            let mut books = lock(&self.books);
-            let Some(incoming) = books.incoming.remove(&piece) else { return Ok(()) };
-            let written = books.journal.append(Fact::Piece(PieceFact::new(piece.get(), digest)));
-            if written.is_ok() {
-                books.held.insert(piece);
-                books.digests.insert(piece.get(), digest);
-                books.held_bytes += books.plan.map_or(0, |plan| plan.range(piece).len);
-                books.seal(&*self.file);
-                incoming.kept();
-            } else {
-                incoming.failed();
-            }
-            written
-        };
-        self.changed();
-        kept.map_err(|e| disk_failure("write", &self.journal_path, &e))
-    }
-
-    /// A piece that was arriving is of no use.
-    pub fn drop_piece(&self, piece: PieceNumber) {
-        let incoming = lock(&self.books).incoming.remove(&piece);
-        if let Some(incoming) = incoming {
-            incoming.failed();
-            self.changed();
-        }
-    }
-
     /// The task is being removed: nothing of it is written any more, and it is served only to those
     /// who are being served, if at all.
     pub(super) fn abandon(&self, serves_out: bool) {
@@ -467,7 +411,8 @@ impl StoredTask {
         }
     }
 
-    fn data_failure(&self, error: &io::Error) -> Failure {
+    /// A failure to write the content, as users are told of it.
+    pub(in crate::peer) fn data_failure(&self, error: &io::Error) -> Failure {
         disk_failure("write", &self.data_path, error)
     }
 }

@@ -26,7 +26,7 @@ const SEAT_LIMIT: usize = 100_000;
 const SEATS_PER_ADDRESS_LIMIT: usize = 2048;
 
 /// How long a peer may take from its registration to its stream, and from one stream to the next.
-const STREAM_TERM: Duration = Duration::from_secs(10);
+const STREAM_TERM: Duration = Duration::from_secs(3);
 
 /// How long a finished peer is taken for a parent without another word from it.
 const HOLDER_TERM: Duration = Duration::from_secs(1800);
