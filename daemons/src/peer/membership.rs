@@ -25,6 +25,8 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 pub use asking::Announcement;
 use messages::{RoundTrips, outgoing, registration, report_event};
@@ -61,6 +63,9 @@ const ANNOUNCE_LIMIT: usize = 64;
 
 /// Digests named in one registration.
 const DIGEST_LIMIT: usize = 100_000;
+
+/// Under this name a daemon's health says whether it has a scheduler.
+const SCHEDULER_SERVICE: &str = "scheduler.Scheduler";
 
 /// Where another host can be reached, on its scheduler's word.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,6 +147,20 @@ pub fn channel(env: &Env, address: SocketAddr) -> Result<Channel, http::uri::Inv
 }
 
 impl Links {
+    /// Reports the health of "scheduler.Scheduler": whether a scheduler is there for this host. Goes on
+    /// for ever.
+    pub async fn report_health(self, health: HealthReporter) {
+        let mut changes = self.0.changes.subscribe();
+        loop {
+            let is_linked = self.0.links.values().any(|link| lock(link).stream.is_some());
+            let status = if is_linked { ServingStatus::Serving } else { ServingStatus::NotServing };
+            health.set_service_status(SCHEDULER_SERVICE, status).await;
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Links to these schedulers ("host:port"), none of them open yet.
     pub fn new(schedulers: &[String]) -> Self {
         let ring = HashRing::new(schedulers.iter().cloned());
