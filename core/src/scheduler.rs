@@ -29,7 +29,9 @@ mod candidates;
 mod grant;
 mod host;
 mod invariants;
+mod lane;
 mod membership;
+mod pool;
 mod pulling;
 mod rank;
 mod seeding;
@@ -128,8 +130,7 @@ pub struct Scheduler {
     started: Instant,
     next_sweep: Instant,
     // Memory that is used again and again, so that granting does not allocate.
-    sample: Vec<Row>,
-    ranked: Vec<(u64, Row)>,
+    sample: Vec<(u32, Row)>,
     late: Vec<GrantKey>,
 }
 
@@ -172,7 +173,6 @@ impl Scheduler {
             started: Instant::ZERO,
             next_sweep: Instant::ZERO,
             sample: Vec::new(),
-            ranked: Vec::new(),
             late: Vec::new(),
         }
     }
@@ -190,6 +190,11 @@ impl Scheduler {
             held: swarm.member(peer.row).map_or(0, |member| member.held),
             is_complete: swarm.is_complete(peer.row),
         })
+    }
+
+    /// Whether a peer has a piece, as far as is known here.
+    pub fn holds(&self, key: PeerKey, piece: crate::piece::PieceNumber) -> bool {
+        self.peers.get(key).is_some_and(|peer| self.swarms[peer.swarm].has(peer.row, piece))
     }
 
     /// What a connected host said of itself.
@@ -250,11 +255,9 @@ impl Scheduler {
             self.ensure_replicas(now, key);
             let swarm = &self.swarms[key];
             let hungry = swarm.hungry.rows().iter().filter_map(|row| swarm.member(*row));
-            for starving in hungry.filter(|member| member.coming == 0) {
-                let peer = &mut self.peers[starving.peer];
-                peer.is_escaping |= now - peer.served >= self.config.zone_escape;
-                self.work.push_back(Work::Feed(starving.peer));
-            }
+            self.work.extend(hungry.filter(|member| member.coming == 0).map(|member| Work::Feed(member.peer)));
+            self.let_escape(now, key);
+            let swarm = &self.swarms[key];
             if swarm.is_empty() && now - swarm.deserted >= self.config.task_ttl {
                 self.remove_swarm(key);
             }
@@ -262,6 +265,23 @@ impl Scheduler {
         for (child, parent) in self.pairs.expire(now) {
             let (Some(_), Some(_)) = (self.hosts.get(child), self.hosts.get(parent)) else { continue };
             self.work.push_back(Work::Serve(parent));
+        }
+    }
+}
+
+impl Scheduler {
+    /// Lets those be served across zones to whom nothing came for too long.
+    fn let_escape(&mut self, now: Instant, key: SwarmKey) {
+        let swarm = &mut self.swarms[key];
+        if swarm.zones.len() < 2 {
+            return;
+        }
+        for row in swarm.hungry.rows() {
+            let Some(member) = swarm.members[*row as usize].as_mut().filter(|member| member.coming == 0) else {
+                continue;
+            };
+            let served = self.peers[member.peer].served;
+            member.is_escaping |= now - served >= self.config.zone_escape;
         }
     }
 }

@@ -306,7 +306,7 @@ impl Peer {
             match peer.join(request, options, None).await {
                 Ok(waiting) if waiting.job().outcome().borrow().is_none() => waiting.job().make_duty(),
                 // It is here already; its scheduler does not know.
-                Ok(_) => peer.0.links.register(&peer, &task, false),
+                Ok(_) => peer.0.links.register(&peer, &task),
                 Err(failure) => tracing::warn!(%task, %failure, "cannot fetch for the scheduler"),
             }
         });

@@ -41,7 +41,7 @@ pub async fn run(
     let service = SchedulerServer::new(service::Service::new(Arc::new(desk), v1))
         .max_decoding_message_size(df_api::dial::MESSAGE_LIMIT)
         .max_encoding_message_size(df_api::dial::MESSAGE_LIMIT);
-    let router = serving::builder(Server::builder(), service).await;
+    let (router, _) = serving::builder(Server::builder(), service).await;
     let ended = serving::serve(router, incoming.into_stream(), shutdown).await;
     stop.cancel();
     ended.map_err(|error| Failure::new(Code::Network, "the scheduler no longer serves its port").because(error))

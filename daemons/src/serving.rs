@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::transport::server::{Router, Server};
+use tonic_health::server::HealthReporter;
 
 use crate::env::net::Accepted;
 
@@ -28,8 +29,9 @@ const PENDING_RESET_LIMIT: usize = 64;
 /// How long calls may go on after a server was told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A server with one service, health (`grpc.health.v1`) and reflection (v1 and v1alpha).
-pub async fn builder<S>(server: Server, service: S) -> Router
+/// A server with one service, health (`grpc.health.v1`) and reflection (v1 and v1alpha); and by what
+/// the health of something else can be reported.
+pub async fn builder<S>(server: Server, service: S) -> (Router, HealthReporter)
 where
     S: tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
         + NamedService
@@ -53,11 +55,12 @@ where
             .register_encoded_file_descriptor_set(df_api::generated::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    match (reflection().build_v1(), reflection().build_v1alpha()) {
+    let router = match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => router.add_service(v1).add_service(v1alpha),
         // The descriptors are compiled in: this cannot happen, and serving without is better than not.
         _ => router,
-    }
+    };
+    (router, reporter)
 }
 
 /// Serves until `shutdown`, then lets calls end for [`GRACE`].

@@ -23,7 +23,7 @@ impl Step {
 }
 
 /// The short simulation; this is the one place that says how CI calls the simulator.
-const SIMULATION: &[&str] = &["test", "--package", "df-sim"];
+const SIMULATION: &[&str] = &["xtask", "sim", "--checked", "--faults", "1000"];
 
 const STEPS: &[Step] = &[
     Step { name: "fmt", arguments: &["fmt", "--all", "--check"] },

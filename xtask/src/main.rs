@@ -9,19 +9,23 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{ArgMatches, Command, Parser};
 
+mod bench;
 mod ci;
 mod codegen;
 mod demo;
 mod dfcache_table;
 mod repo;
+mod sim;
 mod tidy;
 
 /// Every command, in the order `--help` lists them.
 const COMMANDS: &[Entry] = &[
+    Entry::of::<bench::Bench>(),
     Entry::of::<ci::Ci>(),
     Entry::of::<codegen::Codegen>(),
     Entry::of::<demo::Demo>(),
     Entry::of::<dfcache_table::DfcacheTable>(),
+    Entry::of::<sim::Sim>(),
     Entry::of::<tidy::Tidy>(),
 ];
 

@@ -78,7 +78,9 @@ impl Downloader {
         let bytes = session.plan.map_or(0, |plan| plan.range(piece).len);
         let nearly_at_bytes = match self.pace_us_per_mib {
             0 => bytes / NEARLY_DEFAULT_SHARE,
-            pace => (micros(self.rtt).saturating_mul(1 << 20) / pace).min(bytes),
+            // One round trip to the scheduler for the next grant, one to its parent for the first byte,
+            // and one because the two share the link while they overlap: measured in `docs/swarm.md`.
+            pace => (3 * micros(self.rtt).saturating_mul(1 << 20) / pace).min(bytes),
         };
         session.near = piece.get();
         session.in_flight.push(InFlight { fetch, piece, parent, grant, stage: Stage::Arriving, since: now });

@@ -65,6 +65,12 @@ impl Availability {
         self.order.iter().map(|piece| PieceNumber::from_table(*piece))
     }
 
+    /// Pieces with at least one copy, from the rarest to the commonest.
+    pub fn existing(&self) -> impl Iterator<Item = PieceNumber> + '_ {
+        let first = self.starts.get(1).copied().unwrap_or(self.count());
+        self.order[first as usize..].iter().map(|piece| PieceNumber::from_table(*piece))
+    }
+
     /// One more copy of `piece`, which must be below [`Availability::count`].
     pub fn add(&mut self, piece: PieceNumber) {
         let copies = self.copies[piece.index()] as usize;

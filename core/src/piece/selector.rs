@@ -2,7 +2,6 @@
 
 use super::availability::Availability;
 use super::plan::PieceNumber;
-use super::set::bits;
 
 /// In which order a receiver wants pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,20 +36,27 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Chooses among the pieces whose bits are set in `candidates` (64 a word); `None` if there
-    /// are none. Work is linear in the candidates.
-    pub fn choose(&self, availability: &Availability, candidates: impl Iterator<Item = u64>) -> Option<PieceNumber> {
-        bits(candidates).min_by_key(|piece| self.key(availability, *piece))
+    /// Chooses among the candidates, given as a function from the number of a word to its 64 bits;
+    /// `None` if there are none. A candidate that nobody has or expects is no candidate. The work is
+    /// the number of rarer pieces that are no candidates, and of those exactly as rare.
+    pub fn choose(&self, availability: &Availability, candidates: impl Fn(usize) -> u64) -> Option<PieceNumber> {
+        let is_candidate = |piece: PieceNumber| candidates(piece.index() / 64) >> (piece.get() % 64) & 1 == 1;
+        if let Order::InOrder { from, window } = self.order {
+            let end = from.saturating_add(window).min(availability.count());
+            let first = (from..end).map(PieceNumber::from_table).find(|piece| is_candidate(*piece));
+            if first.is_some() {
+                return first;
+            }
+        }
+        let mut existing = availability.existing().filter(|piece| is_candidate(*piece));
+        let first = existing.next()?;
+        let copies = availability.copies(first);
+        let equals = existing.take_while(|piece| availability.copies(*piece) == copies);
+        core::iter::once(first).chain(equals).min_by_key(|piece| self.key(*piece))
     }
 
-    fn key(&self, availability: &Availability, piece: PieceNumber) -> (u32, u32, u32, bool) {
-        if let Order::InOrder { from, window } = self.order
-            && (from..from.saturating_add(window)).contains(&piece.get())
-        {
-            return (0, piece.get(), 0, false);
-        }
-        let ahead = piece.get() >= self.near;
-        (1, availability.copies(piece), piece.get().abs_diff(self.near), ahead == self.coin)
+    fn key(&self, piece: PieceNumber) -> (u32, bool) {
+        (piece.get().abs_diff(self.near), (piece.get() >= self.near) == self.coin)
     }
 }
 
@@ -66,7 +72,7 @@ mod tests {
             (0..*copies).for_each(|_| availability.add(piece));
         }
         availability.check_invariants();
-        Selector { near, coin, order }.choose(&availability, [candidates].into_iter()).map(PieceNumber::get)
+        Selector { near, coin, order }.choose(&availability, |_| candidates).map(PieceNumber::get)
     }
 
     #[test]

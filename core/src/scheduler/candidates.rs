@@ -3,16 +3,17 @@
 use super::Scheduler;
 use super::event::{HostKey, Mode, PeerKey};
 use super::host::{Host, SwarmKey};
+use super::pool::SampleLimits;
 use super::rank::Offer;
 use super::swarm::Row;
 use crate::time::Instant;
 
-/// Pools up to this size are looked at whole.
-const SCAN_LIMIT: usize = 64;
+/// Of the hungry: their ranks are looked at, which is cheap. In the model of `docs/swarm.md` 8 to 16
+/// come within a percent of full knowledge.
+const HUNGRY: SampleLimits = SampleLimits { scan: 64, draw: 16 };
 
-/// From larger pools this many rows are drawn: in the model of `docs/swarm.md` 8 to 16 come within a
-/// percent of full knowledge.
-const SAMPLE_SIZE: usize = 16;
+/// Of the idle: for each a best piece is looked for.
+const IDLE: SampleLimits = SampleLimits { scan: 24, draw: 12 };
 
 /// Matching that a state change has made possible.
 #[derive(Clone, Copy, Debug)]
@@ -64,21 +65,28 @@ impl Scheduler {
     fn serve_one(&mut self, now: Instant, parent: PeerKey) -> bool {
         let Some(peer) = self.peers.get(parent) else { return false };
         let (swarm, row, host) = (peer.swarm, peer.row, peer.host);
-        let mut rows = core::mem::take(&mut self.sample);
-        self.swarms[swarm].hungry.sample(&mut self.rng, SCAN_LIMIT, SAMPLE_SIZE, &mut rows);
-        let mut ranked = core::mem::take(&mut self.ranked);
-        ranked.clear();
-        ranked.extend(rows.iter().map(|row| (self.receiver_key(swarm, *row), *row)));
-        ranked.sort_unstable();
-        let chosen = ranked.iter().find_map(|(_, child)| {
-            let to = *self.swarms[swarm].member(*child)?;
-            let offer = self.may_serve(now, host, to.host).then(|| self.best_piece(swarm, row, *child))??;
-            Some((to.peer, offer))
-        });
-        (self.sample, self.ranked) = (rows, ranked);
+        let mut sample = core::mem::take(&mut self.sample);
+        let pool = &self.swarms[swarm];
+        pool.hungry.sample(&mut self.rng, HUNGRY, &pool.ranks, &mut sample);
+        let mut chosen = None;
+        // The neediest nearly always takes something, so sorting them all would be waste.
+        while let Some(at) = (0..sample.len()).min_by_key(|at| sample[*at].0) {
+            let (_, child) = sample.swap_remove(at);
+            let Some(to) = self.swarms[swarm].member(child).copied() else { continue };
+            if self.may_serve(now, host, to.host)
+                && let Some(offer) = self.best_piece(swarm, row, child)
+            {
+                chosen = Some((to.peer, offer));
+                break;
+            }
+        }
+        self.sample = sample;
         match chosen {
-            Some((child, offer)) => self.grant(now, parent, child, offer.piece),
-            None => self.swarms[swarm].idle.insert(row),
+            Some((child, offer)) => self.grant(now, parent, child, offer),
+            None if self.swarms[swarm].member(row).is_some_and(|member| member.progress() > 0) => {
+                self.swarms[swarm].idle.insert(row);
+            }
+            None => {}
         }
         chosen.is_some()
     }
@@ -91,17 +99,18 @@ impl Scheduler {
             if !self.swarms[swarm].hungry.contains(row) {
                 return;
             }
-            let mut rows = core::mem::take(&mut self.sample);
-            self.swarms[swarm].idle.sample(&mut self.rng, SCAN_LIMIT, SAMPLE_SIZE, &mut rows);
+            let mut sample = core::mem::take(&mut self.sample);
+            let pool = &self.swarms[swarm];
+            pool.idle.sample(&mut self.rng, IDLE, &pool.ranks, &mut sample);
             let mut best: Option<(Offer, bool, u32, Row)> = None;
-            for parent in rows.iter().copied() {
+            for (_, parent) in sample.iter().copied() {
                 let Some(offer) = self.offer_of_idle(now, swarm, parent, row, host) else { continue };
                 best = Some(best.map_or(offer, |known| known.min(offer)));
             }
-            self.sample = rows;
+            self.sample = sample;
             let Some((offer, _, _, parent)) = best else { return };
             let Some(parent) = self.swarms[swarm].member(parent).map(|member| member.peer) else { return };
-            self.grant(now, parent, child, offer.piece);
+            self.grant(now, parent, child, offer);
         }
     }
 
@@ -147,7 +156,9 @@ impl Scheduler {
         let swarm = &mut self.swarms[peer.swarm];
         if is_hungry {
             swarm.hungry.insert(peer.row);
-            self.work.push_back(Work::Feed(key));
+            if !swarm.idle.rows().is_empty() {
+                self.work.push_back(Work::Feed(key));
+            }
         } else {
             swarm.hungry.remove(peer.row);
         }

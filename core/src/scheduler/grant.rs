@@ -2,30 +2,38 @@
 
 use super::Scheduler;
 use super::candidates::Work;
-use super::event::{GrantKey, Output, PeerKey, PieceFailure};
-use super::host::{Grant, forget};
+use super::event::{GrantKey, HostKey, Output, PeerKey, PieceFailure};
+use super::host::{Company, Grant, forget};
+use super::rank::Offer;
 use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
 use crate::piece::PieceNumber;
 use crate::time::{Duration, Instant, micros};
 
 impl Scheduler {
-    /// Grants `piece` from `parent` to `child`: both have room and the piece is of use.
-    pub(super) fn grant(&mut self, now: Instant, parent: PeerKey, child: PeerKey, piece: PieceNumber) {
+    /// Grants a piece from `parent` to `child`: both have room and the piece is of use.
+    pub(super) fn grant(&mut self, now: Instant, parent: PeerKey, child: PeerKey, offer: Offer) {
+        let piece = offer.piece;
         let (from, to) = (self.peers[parent].host, self.peers[child].host);
         let swarm = self.peers[child].swarm;
         let bytes = self.swarms[swarm].plan.map_or(0, |plan| plan.range(piece).len);
-        let deadline = now + self.grant_term(parent, child, bytes);
-        let (up, down) = (&mut self.hosts[from].upload, self.peers[child].row);
-        let beside_up = up.used;
-        up.used += 1;
-        let lane = &mut self.hosts[to].download;
-        let beside = (beside_up, lane.used);
-        lane.used += 1;
-        let key = self.grants.insert(Grant { parent, child, piece, bytes, deadline, is_counted: true, beside });
+        let deadline = now + self.grant_term(from, to, bytes);
+        let up_company = Company::new(self.hosts[from].upload.used);
+        let down_company = Company::new(self.hosts[to].download.used);
+        self.hosts[from].upload.take();
+        self.hosts[to].download.take();
+        self.note_company(parent, child);
+        let is_relay = offer.is_relay;
+        let grant =
+            Grant { parent, child, piece, bytes, deadline, is_counted: true, up_company, down_company, is_relay };
+        let key = self.grants.insert(grant);
         self.peers[parent].outbound.push(key);
         self.peers[child].inbound.push(key);
-        self.peers[child].near = piece.get();
-        self.swarms[swarm].set_coming(down, piece);
+        let row = self.peers[child].row;
+        let members = &mut self.swarms[swarm];
+        members.set_coming(row, piece);
+        if let Some(member) = members.members[row as usize].as_mut() {
+            member.near = piece.get();
+        }
         self.tell_digests(child);
         self.outbox.push(Output::Grant { peer: child, grant: key, piece, parent });
         self.review_host_hunger(to);
@@ -34,15 +42,29 @@ impl Scheduler {
         }
     }
 
+    /// The transfers under way at two hosts have one more or one less beside them.
+    fn note_company(&mut self, parent: PeerKey, child: PeerKey) {
+        let (up, down) = (self.peers[parent].host, self.peers[child].host);
+        let (up, down) = (self.hosts[up].upload.used, self.hosts[down].download.used);
+        for key in &self.peers[parent].outbound {
+            if let Some(grant) = self.grants.get_mut(*key).filter(|grant| grant.is_counted) {
+                grant.up_company.note(up.saturating_sub(1));
+            }
+        }
+        for key in &self.peers[child].inbound {
+            if let Some(grant) = self.grants.get_mut(*key).filter(|grant| grant.is_counted) {
+                grant.down_company.note(down.saturating_sub(1));
+            }
+        }
+    }
+
     /// How long a transfer may take before it is given to somebody else.
-    fn grant_term(&self, parent: PeerKey, child: PeerKey, bytes: u64) -> Duration {
-        let up = &self.hosts[self.peers[parent].host].upload;
-        let down = &self.hosts[self.peers[child].host].download;
-        let expected = up.expected_us(bytes).max(down.expected_us(bytes));
-        let shared = u64::from(up.used.max(down.used) + 1);
+    fn grant_term(&self, parent: HostKey, child: HostKey, bytes: u64) -> Duration {
+        let up = self.hosts[parent].upload.expected_us(bytes);
+        let expected = up.max(self.hosts[child].download.expected_us(bytes));
         let slack = u64::from(self.config.grant_slack);
         expected.map_or(self.config.first_grant_term, |us| {
-            Duration::from_micros(us.saturating_mul(shared).saturating_mul(slack)).max(self.config.grant_term_floor)
+            Duration::from_micros(us.saturating_mul(slack)).max(self.config.grant_term_floor)
         })
     }
 
@@ -51,9 +73,11 @@ impl Scheduler {
     pub(super) fn grant_nearly_finished(&mut self, key: GrantKey) {
         let Some(grant) = self.grants.get_mut(key) else { return };
         if core::mem::replace(&mut grant.is_counted, false) {
-            let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+            let (from, to) = (grant.parent, grant.child);
+            let (parent, child) = (self.peers[from].host, self.peers[to].host);
             self.hosts[parent].upload.used -= 1;
             self.hosts[child].download.used -= 1;
+            self.note_company(from, to);
             self.work.push_back(Work::Serve(parent));
             self.review_host_hunger(child);
         }
@@ -72,9 +96,8 @@ impl Scheduler {
     pub(super) fn grant_finished(&mut self, now: Instant, key: GrantKey, elapsed: Duration) {
         let Some(grant) = self.end(key) else { return };
         let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
-        if grant.bytes > 0 {
-            self.hosts[parent].upload.note(grant.bytes, micros(elapsed), grant.beside.0);
-            self.hosts[child].download.note(grant.bytes, micros(elapsed), grant.beside.1);
+        if grant.bytes > 0 && !grant.is_relay {
+            self.note_pace(&grant, micros(elapsed));
             self.review_host_hunger(child);
         }
         self.hosts[parent].record.vouch(now, child, &BlacklistPolicy::GLOBAL);
@@ -83,9 +106,24 @@ impl Scheduler {
             self.hosts[child].isolation.succeeded(now);
         }
         if self.hosts[parent].info.zone == self.hosts[child].info.zone {
-            self.peers[grant.child].is_escaping = false;
+            let (swarm, row) = (self.peers[grant.child].swarm, self.peers[grant.child].row);
+            if let Some(member) = self.swarms[swarm].members[row as usize].as_mut() {
+                member.is_escaping = false;
+            }
         }
         self.piece_held(now, grant.child, grant.piece);
+    }
+
+    /// What a transfer says of the two lanes: of each only while the other end was not the one that
+    /// had too much to do, or both would answer slowness with more transfers at once.
+    fn note_pace(&mut self, grant: &Grant, elapsed_us: u64) {
+        let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+        let (up, down) = (grant.up_company.steady(), grant.down_company.steady());
+        let is_within = |beside: Option<u32>, fit: u32| beside.is_some_and(|beside| beside < fit);
+        let up_counts = is_within(down, self.hosts[child].download.fit());
+        let down_counts = is_within(up, self.hosts[parent].upload.fit());
+        self.hosts[parent].upload.note(grant.bytes, elapsed_us, up.filter(|_| up_counts));
+        self.hosts[child].download.note(grant.bytes, elapsed_us, down.filter(|_| down_counts));
     }
 
     pub(super) fn grant_failed(&mut self, now: Instant, key: GrantKey, failure: PieceFailure) {
@@ -152,7 +190,7 @@ impl Scheduler {
         }
     }
 
-    fn accuse(&mut self, now: Instant, child: super::HostKey, parent: super::HostKey, points: u32) {
+    fn accuse(&mut self, now: Instant, child: HostKey, parent: HostKey, points: u32) {
         if !self.hosts[parent].record.accuse(now, child, points, &BlacklistPolicy::GLOBAL) {
             return;
         }

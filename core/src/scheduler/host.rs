@@ -1,8 +1,9 @@
 //! What the scheduler knows of hosts and peers.
 
-use alloc::vec::Vec;
+use smallvec::SmallVec;
 
 use super::event::{GrantKey, HostInfo, HostKey, HostKind, Mode, PeerKey};
+use super::lane::Lane;
 use super::pulling::Puller;
 use super::swarm::Row;
 use crate::blacklist::Record;
@@ -17,6 +18,9 @@ slotmap::new_key_type! {
     pub(super) struct SwarmKey;
 }
 
+/// A list that is short nearly always, and then needs no memory of its own.
+pub(super) type Short<K> = SmallVec<[K; 2]>;
+
 /// A connected host.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -24,11 +28,11 @@ pub(super) struct Host {
     pub(super) upload: Lane,
     pub(super) download: Lane,
     /// Its peers in all tasks.
-    pub(super) peers: Vec<PeerKey>,
+    pub(super) peers: Short<PeerKey>,
     /// Those in tasks that somebody wants: who it may have to serve.
-    pub(super) serving: Vec<PeerKey>,
+    pub(super) serving: Short<PeerKey>,
     /// Those that want pieces themselves.
-    pub(super) wanting: Vec<PeerKey>,
+    pub(super) wanting: Short<PeerKey>,
     /// Whose turn it is among `serving`.
     pub(super) turn: usize,
     /// Peers that pull and are offered it.
@@ -43,11 +47,11 @@ impl Host {
     pub(super) fn new(info: HostInfo, now: Instant) -> Self {
         Self {
             info,
-            upload: Lane::new(info.upload_limit),
-            download: Lane::new(info.download_limit),
-            peers: Vec::new(),
-            serving: Vec::new(),
-            wanting: Vec::new(),
+            upload: Lane::new(info.upload_limit, matches!(info.kind, HostKind::Seed)),
+            download: Lane::new(info.download_limit, true),
+            peers: Short::new(),
+            serving: Short::new(),
+            wanting: Short::new(),
             turn: 0,
             pulls: 0,
             record: Record::new(now),
@@ -65,50 +69,6 @@ impl Host {
     }
 }
 
-/// One direction of a host's link: transfers at once, and how fast they were.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lane {
-    limit: u32,
-    pub(super) used: u32,
-    /// Smoothed microseconds one MiB takes when it has the lane for itself; 0 while unknown.
-    pace_us_per_mib: u64,
-    /// Transfers at once that the pace justifies.
-    fit: u32,
-}
-
-/// Transfers that end faster than this overlap: one alone would leave the link idle for the
-/// control round trip between two pieces.
-const OVERLAP_BELOW_US: u64 = 100_000;
-
-impl Lane {
-    const fn new(limit: u32) -> Self {
-        Self { limit, used: 0, pace_us_per_mib: 0, fit: 1 }
-    }
-
-    /// Whether another transfer may begin.
-    pub(super) fn has_room(&self, adapts: bool) -> bool {
-        self.used < if adapts { self.limit.min(self.fit) } else { self.limit }
-    }
-
-    pub(super) const fn limit(&self) -> u32 {
-        self.limit
-    }
-
-    /// A transfer of `bytes` took `elapsed_us`, sharing the lane with `beside` others.
-    pub(super) fn note(&mut self, bytes: u64, elapsed_us: u64, beside: u32) {
-        let alone_us = elapsed_us / u64::from(beside + 1);
-        let pace = alone_us.saturating_mul(1 << 20) / bytes.max(1);
-        self.pace_us_per_mib = if self.pace_us_per_mib == 0 { pace } else { (self.pace_us_per_mib * 3 + pace) / 4 };
-        let piece_us = (self.pace_us_per_mib.saturating_mul(bytes) >> 20).max(1);
-        self.fit = u32::try_from(1 + OVERLAP_BELOW_US / piece_us).unwrap_or(u32::MAX);
-    }
-
-    /// How long `bytes` take alone, in microseconds; `None` while unknown.
-    pub(super) fn expected_us(&self, bytes: u64) -> Option<u64> {
-        (self.pace_us_per_mib > 0).then(|| self.pace_us_per_mib.saturating_mul(bytes) >> 20)
-    }
-}
-
 /// One host's part in one task.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -122,16 +82,11 @@ pub(super) struct Peer {
     pub(super) can_fetch_source: bool,
     /// Entries of the digest log it was told.
     pub(super) digests_told: u32,
-    /// The piece it was last granted.
-    pub(super) near: u32,
     /// Grants to it, and from it.
-    pub(super) inbound: Vec<GrantKey>,
-    pub(super) outbound: Vec<GrantKey>,
+    pub(super) inbound: Short<GrantKey>,
+    pub(super) outbound: Short<GrantKey>,
     /// When it joined, or last got a piece.
     pub(super) served: Instant,
-    /// Whether it may be served across zones whatever its own zone has, because nothing came from
-    /// there for too long; until something does.
-    pub(super) is_escaping: bool,
     /// What concerns it if it pulls.
     pub(super) puller: Puller,
 }
@@ -147,12 +102,40 @@ pub(super) struct Grant {
     pub(super) deadline: Instant,
     /// Whether it still occupies a place in the two lanes: not any more once nearly finished.
     pub(super) is_counted: bool,
-    /// Other transfers in the parent's and the child's lane when it began.
-    pub(super) beside: (u32, u32),
+    /// Other transfers beside it in the parent's lane, and in the child's.
+    pub(super) up_company: Company,
+    pub(super) down_company: Company,
+    /// Whether the parent was still receiving the piece when this was granted: how long it takes
+    /// says nothing of the two lanes then.
+    pub(super) is_relay: bool,
+}
+
+/// The fewest and the most other transfers there were beside one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Company {
+    fewest: u16,
+    most: u16,
+}
+
+impl Company {
+    pub(super) const fn new(beside: u32) -> Self {
+        Self { fewest: beside as u16, most: beside as u16 }
+    }
+
+    /// There are this many now.
+    pub(super) fn note(&mut self, beside: u32) {
+        self.fewest = self.fewest.min(beside as u16);
+        self.most = self.most.max(beside as u16);
+    }
+
+    /// Their number, if it never changed.
+    pub(super) fn steady(self) -> Option<u32> {
+        (self.fewest == self.most).then_some(self.most.into())
+    }
 }
 
 /// Takes one key out of a short list.
-pub(super) fn forget<K: PartialEq>(list: &mut Vec<K>, key: K) {
+pub(super) fn forget<K: PartialEq + Copy>(list: &mut Short<K>, key: K) {
     if let Some(at) = list.iter().position(|known| *known == key) {
         list.swap_remove(at);
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::Scheduler;
 use super::candidates::Work;
 use super::event::{HostInfo, HostKey, HostKind, Mode, Output, PeerKey, Refusal, Registration, RequestId};
-use super::host::{Host, Peer, SwarmKey, forget};
+use super::host::{Host, Peer, Short, SwarmKey, forget};
 use super::pulling::Puller;
 use super::swarm::{Member, Row, Swarm};
 use crate::blacklist::Record;
@@ -48,7 +48,7 @@ impl Scheduler {
         }
         self.hosts.remove(key);
         self.host_keys.remove(&id);
-        forget(&mut self.seeds, key);
+        self.seeds.retain(|seed| *seed != key);
         if !self.pairs.is_empty() {
             self.pairs.forget(|(child, parent)| child == key || parent == key);
         }
@@ -98,7 +98,7 @@ impl Scheduler {
             self.note_replicas(key, cached);
         }
         let swarm = &mut self.swarms[key];
-        let member = Member { peer: PeerKey::default(), host, zone, is_seed, held: 0, coming: 0 };
+        let member = Member::new(host, zone, is_seed);
         let row = swarm.join(member);
         let peer = self.peers.insert(Peer {
             id,
@@ -110,11 +110,9 @@ impl Scheduler {
             order: registration.order,
             can_fetch_source: registration.can_fetch_source,
             digests_told: 0,
-            near: 0,
-            inbound: Vec::new(),
-            outbound: Vec::new(),
+            inbound: Short::new(),
+            outbound: Short::new(),
             served: now,
-            is_escaping: false,
             puller: Puller::default(),
         });
         if let Some(member) = self.swarms[key].members[row as usize].as_mut() {

@@ -10,7 +10,7 @@ use core::cmp::Reverse;
 
 use super::Scheduler;
 use super::event::{HostKey, Mode, Output, PeerKey, PieceFailure};
-use super::host::{Peer, SwarmKey, forget};
+use super::host::{Peer, SwarmKey};
 use super::seeding::{PullRun, SOURCE_TERM, SOURCE_TRY_LIMIT};
 use super::swarm::{Member, Row};
 use crate::blacklist::{HARD_FAILURE, SOFT_FAILURE};
@@ -90,7 +90,7 @@ impl Scheduler {
 
     /// A peer is gone: nobody counts on it, and nobody is kept busy by it.
     pub(super) fn forget_puller(&mut self, key: PeerKey, peer: &Peer) {
-        forget(&mut self.swarms[peer.swarm].pullers, key);
+        self.swarms[peer.swarm].pullers.retain(|puller| *puller != key);
         for (_, host) in &peer.puller.offered {
             if let Some(host) = self.hosts.get_mut(*host) {
                 host.pulls = host.pulls.saturating_sub(1);

@@ -3,10 +3,10 @@
 use super::Scheduler;
 use super::event::{HostKey, PeerKey};
 use super::host::SwarmKey;
-use super::swarm::{Row, Swarm};
+use super::swarm::{Member, Row};
 use crate::isolation::Standing;
 use crate::piece::set::bits;
-use crate::piece::{PieceNumber, Selector};
+use crate::piece::{Order, PieceNumber, Selector};
 use crate::time::Instant;
 
 /// A piece one member could send another, and how good an idea that is: smaller is better.
@@ -36,29 +36,40 @@ impl Scheduler {
 
     /// The best piece `parent` could send `child`: one it has, rarest first; else one it is
     /// receiving itself and can pass on as it arrives.
-    pub(super) fn best_piece(&mut self, swarm: SwarmKey, parent: Row, child: Row) -> Option<Offer> {
-        let (near, order, is_escaping) = {
-            let child = self.swarms[swarm].member(child)?;
-            let peer = self.peers.get(child.peer)?;
-            (peer.near, peer.order, peer.is_escaping)
-        };
-        let coin = self.rng.chance(1, 2);
-        let selector = Selector { near, coin, order };
-        let swarm = &self.swarms[swarm];
-        let fence = if is_escaping { None } else { fence(swarm, parent, child) };
-        let outside = |words| fenced(words, fence);
-        let held = selector.choose(&swarm.availability, outside_words(swarm.useful_held(parent, child), outside));
-        if let Some(piece) = held {
+    pub(super) fn best_piece(&mut self, key: SwarmKey, parent: Row, child: Row) -> Option<Offer> {
+        let coin = self.rng.next_u64() & 1 == 0;
+        let swarm = &self.swarms[key];
+        let (from, to) = (swarm.member(parent)?, swarm.member(child)?);
+        let fence = if to.is_escaping || from.zone == to.zone { None } else { swarm.present_in(to.zone) };
+        let outside = |at: usize| fence.map_or(u64::MAX, |present| !present.word(at));
+        let useful = swarm.useful_held(parent, child);
+        let is_useful = |at: usize| useful(at) & outside(at);
+        if (0..swarm.words()).any(|at| is_useful(at) != 0) {
+            let order = self.order_of(key, from, child, to);
+            let selector = Selector { near: to.near, coin, order };
+            let piece = selector.choose(&swarm.availability, is_useful)?;
             return Some(Offer { is_relay: false, copies: swarm.availability.copies(piece), piece });
         }
-        if self.config.relay_depth_limit == 0 {
+        if self.config.relay_depth_limit == 0 || from.coming == 0 {
             return None;
         }
-        let coming = outside_words(swarm.useful_coming(parent, child), outside);
-        let (from, to) = (swarm.member(parent)?.peer, swarm.member(child)?.peer);
-        let relayable = bits(coming).filter(|piece| self.can_relay(*piece, from, to));
+        let useful = swarm.useful_coming(parent, child);
+        let coming = (0..swarm.words()).map(|at| useful(at) & outside(at));
+        let relayable = bits(coming).filter(|piece| self.can_relay(*piece, from.peer, to.peer));
         let piece = relayable.min_by_key(|piece| swarm.availability.copies(*piece))?;
         Some(Offer { is_relay: true, copies: swarm.availability.copies(piece), piece })
+    }
+
+    /// In which order `child` is to get what `parent` has. From a seed it is always the rarest first,
+    /// so that every piece gets out of there once before any does a second time.
+    fn order_of(&self, key: SwarmKey, parent: &Member, child: Row, member: &Member) -> Order {
+        let order = self.peers.get(member.peer).map_or(Order::RarestFirst, |peer| peer.order);
+        match order {
+            Order::InOrder { from, window } if !parent.is_seed => {
+                Order::InOrder { from: self.swarms[key].prefix(child, from), window }
+            }
+            _ => Order::RarestFirst,
+        }
     }
 
     /// Whether `piece`, on its way to `from`, may be passed on to `to` as it arrives: the chain it
@@ -82,28 +93,4 @@ impl Scheduler {
         }
         false
     }
-
-    /// Smaller is served earlier: the receiver with the least progress.
-    pub(super) fn receiver_key(&mut self, swarm: SwarmKey, row: Row) -> u64 {
-        let progress = self.swarms[swarm].member(row).map_or(u32::MAX, super::swarm::Member::progress);
-        u64::from(progress) << 32 | self.rng.next_u64() >> 32
-    }
-}
-
-/// Between zones a piece crosses only if the target zone has no copy of it: the words of pieces
-/// that may not cross. `None` within a zone.
-fn fence(swarm: &Swarm, parent: Row, child: Row) -> Option<&crate::piece::PieceSet> {
-    let (from, to) = (swarm.member(parent)?.zone, swarm.member(child)?.zone);
-    if from == to { None } else { swarm.zones.get(&to).map(super::swarm::ZoneBook::present) }
-}
-
-fn fenced((at, word): (usize, u64), fence: Option<&crate::piece::PieceSet>) -> u64 {
-    fence.map_or(word, |present| word & !present.word(at))
-}
-
-fn outside_words<'a>(
-    words: impl Iterator<Item = u64> + 'a,
-    outside: impl Fn((usize, u64)) -> u64 + 'a,
-) -> impl Iterator<Item = u64> + 'a {
-    words.enumerate().map(outside)
 }

@@ -20,7 +20,7 @@ pub(super) const SOURCE_TRY_LIMIT: u32 = 3;
 const SETTLE_TERM: Duration = Duration::from_secs(1);
 
 /// How long a woken seed may take to register before somebody else is asked.
-const WAKE_TERM: Duration = Duration::from_secs(3);
+const WAKE_TERM: Duration = Duration::from_secs(5);
 
 /// A run from the source without a sign of life for this long is given to somebody else.
 pub(super) const SOURCE_TERM: Duration = Duration::from_secs(45);

@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 
 use super::cached::Replicas;
 use super::event::{HostKey, PeerKey, Zone};
+use super::pool::Pool;
 use super::seeding::SourceBook;
 use crate::id::{PieceDigest, TaskId};
 use crate::lifecycle::TaskState;
 use crate::piece::set::bits;
 use crate::piece::{Availability, PieceNumber, PiecePlan, PieceSet};
-use crate::rng::Rng;
 use crate::time::Instant;
 
 /// A peer's place in its swarm's tables, as long as it is a member.
@@ -26,6 +26,8 @@ pub(super) struct Swarm {
     /// Hash of the source's validators; 0 if unknown.
     pub(super) version: u64,
     pub(super) members: Vec<Option<Member>>,
+    /// Per row: who is served first, smaller earlier. Kept apart so that many fit in a cache line.
+    pub(super) ranks: Vec<u32>,
     free_rows: Vec<Row>,
     /// Words of 64 pieces in one set.
     words: usize,
@@ -63,6 +65,11 @@ pub(super) struct Member {
     pub(super) host: HostKey,
     pub(super) zone: Zone,
     pub(super) is_seed: bool,
+    /// Whether it may be served across zones whatever its own zone has, because nothing came from
+    /// there for too long; until something does.
+    pub(super) is_escaping: bool,
+    /// The piece it was last granted.
+    pub(super) near: u32,
     /// Pieces it has.
     pub(super) held: u32,
     /// Pieces on their way to it.
@@ -70,6 +77,11 @@ pub(super) struct Member {
 }
 
 impl Member {
+    pub(super) fn new(host: HostKey, zone: Zone, is_seed: bool) -> Self {
+        let peer = PeerKey::default();
+        Self { peer, host, zone, is_seed, is_escaping: false, near: 0, held: 0, coming: 0 }
+    }
+
     /// Pieces it has or is about to have.
     pub(super) const fn progress(&self) -> u32 {
         self.held + self.coming
@@ -93,6 +105,7 @@ impl Swarm {
             is_ranged: true,
             version: 0,
             members: Vec::new(),
+            ranks: Vec::new(),
             free_rows: Vec::new(),
             words: 0,
             bits: Vec::new(),
@@ -134,9 +147,11 @@ impl Swarm {
         self.zones.entry(member.zone).or_default().members += 1;
         if let Some(row) = self.free_rows.pop() {
             self.members[row as usize] = Some(member);
+            self.ranks[row as usize] = 0;
             return row;
         }
         self.members.push(Some(member));
+        self.ranks.push(0);
         self.bits.resize(self.members.len() * 2 * self.words, 0);
         self.hungry.grow(self.members.len());
         self.idle.grow(self.members.len());
@@ -266,6 +281,7 @@ impl Swarm {
         if let Some(member) = self.members[row as usize].as_mut() {
             member.held = member.held.wrapping_add_signed(held);
             member.coming = member.coming.wrapping_add_signed(coming);
+            self.ranks[row as usize] = member.progress();
         }
     }
 
@@ -280,16 +296,40 @@ impl Swarm {
         }
     }
 
-    /// Pieces that `from` has and `to` neither has nor expects.
-    pub(super) fn useful_held(&self, from: Row, to: Row) -> impl Iterator<Item = u64> + Clone {
-        let wanted = self.held(to).iter().zip(self.coming(to)).map(|(held, coming)| !(held | coming));
-        self.held(from).iter().zip(wanted).map(|(offered, wanted)| offered & wanted)
+    /// Pieces that `from` has and `to` neither has nor expects, by words.
+    pub(super) fn useful_held(&self, from: Row, to: Row) -> impl Fn(usize) -> u64 {
+        let (offered, held, coming) = (self.held(from), self.held(to), self.coming(to));
+        move |at| offered[at] & !(held[at] | coming[at])
     }
 
-    /// Pieces on their way to `from` that `to` neither has nor expects.
-    pub(super) fn useful_coming(&self, from: Row, to: Row) -> impl Iterator<Item = u64> + Clone {
-        let wanted = self.held(to).iter().zip(self.coming(to)).map(|(held, coming)| !(held | coming));
-        self.coming(from).iter().zip(wanted).map(|(offered, wanted)| offered & wanted)
+    /// Pieces on their way to `from` that `to` neither has nor expects, by words.
+    pub(super) fn useful_coming(&self, from: Row, to: Row) -> impl Fn(usize) -> u64 {
+        let (offered, held, coming) = (self.coming(from), self.held(to), self.coming(to));
+        move |at| offered[at] & !(held[at] | coming[at])
+    }
+
+    /// The first piece at or after `from` that a row does not have: how far a reader in order gets.
+    pub(super) fn prefix(&self, row: Row, from: u32) -> u32 {
+        let held = self.held(row);
+        let mut piece = from;
+        while let Some(word) = held.get(piece as usize / 64) {
+            let ones = (word >> (piece % 64)).trailing_ones().min(64 - piece % 64);
+            piece += ones;
+            if !piece.is_multiple_of(64) || ones == 0 {
+                break;
+            }
+        }
+        piece
+    }
+
+    /// Pieces with a copy in a zone or on its way into it.
+    pub(super) fn present_in(&self, zone: Zone) -> Option<&PieceSet> {
+        self.zones.get(&zone).map(ZoneBook::present)
+    }
+
+    /// Words of 64 pieces in one set.
+    pub(super) const fn words(&self) -> usize {
+        self.words
     }
 
     /// Remembers the digest of a piece for good. `Some(false)` if another one is known for good.
@@ -384,85 +424,31 @@ impl ZoneBook {
     }
 }
 
-/// A set of rows from which one can be drawn, all in constant time.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    rows: Vec<Row>,
-    /// Where each row stands in `rows`, plus one; 0 if it is not in the pool.
-    place: Vec<u32>,
-}
-
-impl Pool {
-    fn grow(&mut self, rows: usize) {
-        self.place.resize(rows, 0);
-    }
-
-    pub(super) fn contains(&self, row: Row) -> bool {
-        self.place.get(row as usize).is_some_and(|place| *place > 0)
-    }
-
-    pub(super) fn insert(&mut self, row: Row) {
-        if !self.contains(row) {
-            self.rows.push(row);
-            self.place[row as usize] = self.rows.len() as u32;
-        }
-    }
-
-    pub(super) fn remove(&mut self, row: Row) {
-        if self.contains(row) {
-            let at = self.place[row as usize] as usize - 1;
-            self.rows.swap_remove(at);
-            self.place[row as usize] = 0;
-            if let Some(moved) = self.rows.get(at) {
-                self.place[*moved as usize] = at as u32 + 1;
-            }
-        }
-    }
-
-    pub(super) fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
-    /// Fills `sample` with rows of the pool: all of them up to `all_limit`, else `size` drawn at
-    /// random (possibly the same twice).
-    pub(super) fn sample(&self, rng: &mut Rng, all_limit: usize, size: usize, sample: &mut Vec<Row>) {
-        sample.clear();
-        if self.rows.len() <= all_limit {
-            sample.extend_from_slice(&self.rows);
-        } else {
-            sample.extend((0..size).map(|_| self.rows[rng.index(self.rows.len())]));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_finds_what_was_put_in_and_nothing_else() {
-        let mut pool = Pool::default();
-        pool.grow(4);
-        [0, 1, 3].into_iter().for_each(|row| pool.insert(row));
-        pool.insert(1);
-        pool.remove(0);
-        pool.remove(0);
-        assert_eq!((pool.rows().len(), pool.contains(0), pool.contains(3)), (2, false, true));
-        pool.remove(3);
-        assert_eq!(pool.rows(), [1]);
+    fn the_prefix_ends_at_the_first_hole_across_words() {
+        let mut swarm = Swarm::new(TaskId::from_bytes([0; 32]), Instant::ZERO);
+        let row = swarm.join(Member::new(HostKey::default(), Zone(0), false));
+        let plan = PiecePlan::with_piece_len(200, 1).unwrap();
+        swarm.make_room(200);
+        for hole in [0, 1, 63, 64, 65, 128, 150] {
+            plan.pieces().take_while(|piece| piece.get() < hole).for_each(|piece| _ = swarm.set_held(row, piece));
+            let beyond = plan.number(hole + 1).unwrap();
+            swarm.set_held(row, beyond);
+            assert!((0..=hole).all(|from| swarm.prefix(row, from) == hole), "{hole}");
+            swarm.clear_held(row, beyond);
+        }
+        plan.pieces().for_each(|piece| _ = swarm.set_held(row, piece));
+        assert_eq!(swarm.prefix(row, 3), 200);
     }
 
     #[test]
     fn making_room_keeps_what_is_known() {
         let mut swarm = Swarm::new(TaskId::from_bytes([0; 32]), Instant::ZERO);
-        let member = Member {
-            peer: PeerKey::default(),
-            host: HostKey::default(),
-            zone: Zone(0),
-            is_seed: false,
-            held: 0,
-            coming: 0,
-        };
+        let member = Member::new(HostKey::default(), Zone(0), false);
         let rows = [swarm.join(member), swarm.join(member)];
         let plan = PiecePlan::with_piece_len(200, 1).unwrap();
         let [first, last] = [plan.number(1).unwrap(), plan.number(130).unwrap()];
@@ -472,7 +458,8 @@ mod tests {
         swarm.set_coming(rows[0], last);
         assert!(swarm.has(rows[1], first) && !swarm.has(rows[0], first));
         assert!(swarm.expects(rows[0], last) && !swarm.expects(rows[1], last));
-        assert_eq!(bits(swarm.useful_coming(rows[0], rows[1])).collect::<Vec<_>>(), [last]);
+        let useful = swarm.useful_coming(rows[0], rows[1]);
+        assert_eq!(bits((0..swarm.words()).map(useful)).collect::<Vec<_>>(), [last]);
         swarm.clear_coming(rows[0], last);
         swarm.leave(rows[1], Instant::ZERO);
         assert_eq!(swarm.availability.copies(first), 0);

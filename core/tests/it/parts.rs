@@ -86,7 +86,7 @@ proptest! {
 
     #[test]
     fn nothing_rarer_or_nearer_than_the_chosen_piece_is_left(
-        copies in prop::collection::vec(0_u32..4, PIECES as usize),
+        copies in prop::collection::vec(1_u32..5, PIECES as usize),
         offered in prop::collection::btree_set(0..PIECES, 1..40),
         near in 0..PIECES,
         coin in any::<bool>(),
@@ -97,7 +97,7 @@ proptest! {
         }
         let set: PieceSet = offered.iter().map(|n| piece(*n)).collect();
         let selector = Selector { near, coin, order: Order::RarestFirst };
-        let chosen = selector.choose(&availability, set.words().iter().copied()).unwrap();
+        let chosen = selector.choose(&availability, |at| set.word(at)).unwrap();
         let key = |n: u32| (copies[n as usize], n.abs_diff(near));
         prop_assert!(offered.iter().all(|n| key(*n) >= key(chosen.get())));
         prop_assert!(offered.contains(&chosen.get()));

@@ -64,7 +64,7 @@ impl Babbler {
             digests,
             is_wanting: self.rng.chance(4, 5),
             has_source: self.rng.chance(4, 5),
-            cached: self.rng.chance(1, 4).then(|| Cached { is_imported: true, replicas: 3 }),
+            cached: self.rng.chance(1, 4).then_some(Cached { is_imported: true, replicas: 3 }),
             can_fetch_source: self.rng.chance(4, 5),
             order: Order::RarestFirst,
             mode: if self.rng.chance(1, 3) { Mode::Candidates } else { Mode::Granted },

@@ -169,7 +169,7 @@ impl Effects {
 impl Driver<Downloader> for Effects {
     fn act(&mut self, _: &Downloader, output: Output) {
         match output {
-            Output::Register { task } => self.peer.links().register(&self.peer, &task, true),
+            Output::Register { task } => self.peer.links().register(&self.peer, &task),
             Output::Report { task, report } => self.report(task, report),
             Output::FetchPiece { fetch, task, piece, parent, nearly_at_bytes } => {
                 self.fetch_piece(fetch, task, piece, parent, nearly_at_bytes);

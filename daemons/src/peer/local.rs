@@ -71,7 +71,7 @@ impl Local {
     /// When the port fails.
     pub async fn serve_peers(self, listener: Listener, shutdown: CancellationToken) -> Result<(), String> {
         let incoming = listener.into_stream();
-        serving::serve(self.router().await, incoming, shutdown).await
+        serving::serve(self.router(&shutdown).await, incoming, shutdown).await
     }
 
     /// Serves callers on this host until `shutdown`.
@@ -80,12 +80,14 @@ impl Local {
     /// When the socket fails.
     pub async fn serve_callers(self, listener: Listener, shutdown: CancellationToken) -> Result<(), String> {
         let incoming = descriptor::incoming(listener, self.tickets.clone(), self.offers.clone(), shutdown.clone());
-        serving::serve(self.router().await, incoming, shutdown).await
+        serving::serve(self.router(&shutdown).await, incoming, shutdown).await
     }
 
-    async fn router(&self) -> tonic::transport::server::Router {
+    async fn router(&self, shutdown: &CancellationToken) -> tonic::transport::server::Router {
         let service = DaemonServer::new(self.clone()).max_decoding_message_size(serving::REQUEST_LIMIT);
-        serving::builder(Server::builder(), service).await
+        let (router, health) = serving::builder(Server::builder(), service).await;
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(self.peer.links().clone().report_health(health)));
+        router
     }
 
     /// Ends when nobody has called and nothing was uploaded for `term`; never without a term.

@@ -4,7 +4,7 @@ mod asking;
 mod hearing;
 mod messages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +25,8 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 pub use asking::Announcement;
 use messages::{RoundTrips, outgoing, registration, report_event};
@@ -61,6 +63,9 @@ const ANNOUNCE_LIMIT: usize = 64;
 
 /// Digests named in one registration.
 const DIGEST_LIMIT: usize = 100_000;
+
+/// Under this name a daemon's health says whether it has a scheduler.
+const SCHEDULER_SERVICE: &str = "scheduler.Scheduler";
 
 /// Where another host can be reached, on its scheduler's word.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,6 +147,20 @@ pub fn channel(env: &Env, address: SocketAddr) -> Result<Channel, http::uri::Inv
 }
 
 impl Links {
+    /// Reports the health of "scheduler.Scheduler": whether a scheduler is there for this host. Goes on
+    /// for ever.
+    pub async fn report_health(self, health: HealthReporter) {
+        let mut changes = self.0.changes.subscribe();
+        loop {
+            let is_linked = self.0.links.values().any(|link| lock(link).stream.is_some());
+            let status = if is_linked { ServingStatus::Serving } else { ServingStatus::NotServing };
+            health.set_service_status(SCHEDULER_SERVICE, status).await;
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Links to these schedulers ("host:port"), none of them open yet.
     pub fn new(schedulers: &[String]) -> Self {
         let ring = HashRing::new(schedulers.iter().cloned());
@@ -185,9 +204,9 @@ impl Links {
 
     /// Tells a task's scheduler that this host is in it, with what it has; and whoever was its scheduler
     /// before, that it is not any more. Blocks if the task's files are not open.
-    pub fn register(&self, peer: &Peer, task: &TaskId, is_wanting: bool) {
+    pub fn register(&self, peer: &Peer, task: &TaskId) {
         let Some(name) = self.owner_name(task) else { return };
-        let Some(mut register) = registration(peer, task, is_wanting) else { return };
+        let Some(mut register) = registration(peer, task) else { return };
         self.leave_all_but(task, Some(&name));
         let Some(link) = self.0.links.get(&name) else { return };
         let mut link = lock(link);
@@ -348,24 +367,31 @@ impl Keeper {
         tokio::spawn(async move {
             for some in tasks.chunks(ANNOUNCE_LIMIT) {
                 let (links, of, some) = (links.clone(), peer.clone(), some.to_vec());
-                let register = move || some.iter().for_each(|task| links.register(&of, task, false));
+                let register = move || some.iter().for_each(|task| links.register(&of, task));
                 peer.env().blocking(register).await;
             }
         });
     }
 
-    /// The stream ended: its tasks have no scheduler, or the next on the ring.
+    /// The stream ended: its tasks have no scheduler, or the next on the ring. Those are its tasks that
+    /// were told to it: it may have been noticed earlier that nothing can be sent to it.
     async fn closed(&self) {
         let lost = self.peer.env().clock.now();
-        let orphans = self.owned_idle();
-        let moved = self.with_owners(|link| *link = Link { last_session: link.last_session, lost, ..Link::default() });
-        for task in moved {
+        let told: Vec<TaskId> = self.link().map(|link| lock(link).tasks.keys().copied().collect()).unwrap_or_default();
+        let mut idle: BTreeSet<TaskId> = self.owned_idle().into_iter().collect();
+        let renew = |link: &mut Link| *link = Link { last_session: link.last_session, lost, ..Link::default() };
+        let mut open: BTreeSet<TaskId> = self.with_owners(renew).into_iter().collect();
+        for task in told {
+            let is_open = self.peer.job(&task).is_some();
+            if is_open { &mut open } else { &mut idle }.insert(task);
+        }
+        for task in open {
             self.peer.downloader().tell(Input::SchedulerLost { task }).await;
             if self.links.is_linked(&task) {
                 self.peer.downloader().tell(Input::SchedulerLinked { task }).await;
             }
         }
-        self.announce_idle(orphans);
+        self.announce_idle(idle.into_iter().collect());
     }
 
     /// Changes this link; answers the open tasks whose owner changed by it.

@@ -28,6 +28,9 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 /// No test waits longer for anything.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -155,6 +158,9 @@ impl Cluster {
             })
             .collect();
         cluster.daemons = futures_util::future::join_all(configs.into_iter().map(Daemon::start)).await;
+        for daemon in cluster.daemons.iter().filter(|daemon| !daemon.config.scheduler.addresses.is_empty()) {
+            daemon.linked().await;
+        }
         cluster
     }
 
@@ -223,6 +229,14 @@ impl Daemon {
         let line: Vec<&str> = prefix.iter().map(String::as_str).chain(line).collect();
         let process = Process::start(line[0], &line[1..]).await;
         Self { rpc: process.said("rpc"), pieces: process.said("pieces"), process: Some(process), config }
+    }
+
+    /// Waits until a scheduler knows it.
+    pub(crate) async fn linked(&self) {
+        let request = HealthCheckRequest { service: "scheduler.Scheduler".to_owned() };
+        let mut health = HealthClient::new(channel(&self.config.socket)).watch(request).await.unwrap().into_inner();
+        let serving = async { while health.message().await.unwrap().unwrap().status() != ServingStatus::Serving {} };
+        timeout(LIMIT, serving).await.expect("no scheduler takes it");
     }
 
     /// Its process, for whoever will stop or kill it.

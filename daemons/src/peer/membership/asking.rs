@@ -98,7 +98,7 @@ impl Links {
         let (answer, answered) = oneshot::channel();
         lock(&self.0.waiting).insert(*task, answer);
         let (links, of, id) = (self.clone(), peer.clone(), *task);
-        peer.env().blocking(move || links.register(&of, &id, false)).await;
+        peer.env().blocking(move || links.register(&of, &id)).await;
         if !self.is_linked(task) {
             return Announcement::Pending;
         }
@@ -134,7 +134,7 @@ impl Links {
             Code::Busy if !is_open => {
                 tokio::spawn(async move {
                     tokio::time::sleep(RETRY_PAUSE).await;
-                    links.register(&peer, &task, false);
+                    links.register(&peer, &task);
                 });
             }
             _ => {}

@@ -67,7 +67,7 @@ impl RoundTrips {
 }
 
 /// What this host has of a task, as its scheduler is told.
-pub(super) fn registration(peer: &Peer, task: &TaskId, is_wanting: bool) -> Option<wire::Register> {
+pub(super) fn registration(peer: &Peer, task: &TaskId) -> Option<wire::Register> {
     let job = peer.job(task);
     let stored = match &job {
         Some(job) => job.stored.clone(),
@@ -100,7 +100,8 @@ pub(super) fn registration(peer: &Peer, task: &TaskId, is_wanting: bool) -> Opti
         plan: stored.plan().map(|plan| convert::plan_message(&plan)),
         held: held.to_bytes(),
         digests: Some(convert::digests_message(&digests)),
-        is_wanting: is_wanting && job.is_some(),
+        // Whoever announces what is here must not end what somebody waits for.
+        is_wanting: job.is_some(),
         can_fetch_source,
         piece_length: piece_len,
         is_migrating: !held.is_empty(),

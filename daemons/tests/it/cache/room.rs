@@ -1,9 +1,10 @@
 //! How much is kept, how long, and on how many nodes.
 
 use df_daemons::units::Size;
+use tokio::time::timeout;
 
-use super::{MIB, ask, ask_until, random, until};
-use crate::cluster::Cluster;
+use super::{MIB, ask, ask_until, random};
+use crate::cluster::{Cluster, LIMIT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_make_room_for_newer_ones_and_imports_for_nobody() {
@@ -43,8 +44,12 @@ async fn as_many_nodes_hold_it_as_were_asked_for() {
     let cluster = Cluster::start(0, 3).await;
     let file = cluster.file("f", &random(1, MIB));
     ask(&cluster.daemons[0], &format!("import -i c {file} --replicas 2")).await.exits(0);
-    let holders = || cluster.daemons.iter().filter(|daemon| daemon.stored_files().len() == 2).count();
-    until(|| holders() == 2).await;
+    let holders = async || {
+        let asked = cluster.daemons.iter().map(|daemon| ask(daemon, "stat -i c --local"));
+        futures_util::future::join_all(asked).await.iter().filter(|ran| ran.exit == Some(0)).count()
+    };
+    let two = async { while holders().await != 2 {} };
+    timeout(LIMIT, two).await.expect("nobody else takes a whole copy");
     // The copy serves when the import is gone.
     ask(&cluster.daemons[0], "delete -i c --local").await.exits(0);
     for daemon in &cluster.daemons {

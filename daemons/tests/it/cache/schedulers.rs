@@ -36,7 +36,7 @@ async fn a_lost_scheduler_costs_none_of_fifty_downloads() {
     let running: Vec<_> = exports
         .map(|(who, number, daemon)| {
             let (cid, out) = (format!("c{number}"), cluster.path(&format!("out-{who}-{number}")));
-            let arguments = ["export", "-i", &cid, &out, "--rate-limit", "300KiB/s"];
+            let arguments = ["export", "-i", &cid, &out, "--rate-limit", "600KiB/s"];
             (command(daemon, &arguments).spawn().unwrap(), number, out)
         })
         .collect();

@@ -5,7 +5,7 @@ use tokio::process::Command;
 
 use super::{MIB, small_pieces};
 use crate::cluster::{Cluster, Wish};
-use crate::origin::{Content, Origin};
+use crate::origin::{Content, Fault, Origin};
 
 /// Slow enough that something can happen in the middle.
 fn slowly() -> Wish {
@@ -72,7 +72,8 @@ async fn an_interrupted_download_goes_on_where_it_was() {
     let origin = Origin::start(Content::random(6, 2 * MIB)).await;
     let url = origin.url();
     let daemon = cluster.daemons.remove(0);
-    let mut progress = daemon.client().download(slowly().request(&url)).await.unwrap().into_inner();
+    origin.inject_once(Fault::StallAt(MIB / 2));
+    let mut progress = daemon.client().download(small_pieces().request(&url)).await.unwrap().into_inner();
     while progress.message().await.unwrap().unwrap().completed_length < MIB as u64 / 4 {}
     drop(progress);
     assert!(daemon.download(&url, small_pieces()).await.unwrap().bytes == origin.bytes());

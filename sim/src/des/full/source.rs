@@ -1,0 +1,69 @@
+//! The source of the full driver: one uplink, shared by whoever is sent there.
+
+use df_core::downloader::{self, FetchId};
+use df_core::piece::Order;
+
+use super::super::names::digest_of;
+use super::node::SourceRun;
+use super::transfers::Owner;
+use super::{Event, Full, READ_WINDOW};
+
+impl Full {
+    pub(super) fn order_of(&self, number: u32) -> Order {
+        let is_reader = self.plan.is_in_order && number >= self.plan.seeds;
+        if is_reader { Order::InOrder { from: 0, window: READ_WINDOW } } else { Order::RarestFirst }
+    }
+
+    pub(super) fn source_asked(&mut self, node: u32, fetch: FetchId, task: usize, from: u32, to: Option<u32>) {
+        self.nodes[node as usize].sources.insert(fetch, SourceRun { task, next: from, to, flow: None });
+        self.wheel.add(self.now + self.plan.rtt_us(), Event::SourceAnswer { node, fetch });
+    }
+
+    pub(super) fn source_answered(&mut self, node: u32, fetch: FetchId) {
+        if self.nodes[node as usize].sources.contains_key(&fetch) {
+            let plan = self.content;
+            self.tell(node, downloader::Input::SourceOpened { fetch, plan, is_ranged: true, version: 1 });
+            self.source_next(node, fetch);
+        }
+    }
+
+    /// Begins the next piece of a run that the store lacks, or ends the run.
+    fn source_next(&mut self, number: u32, fetch: FetchId) {
+        let node = &self.nodes[number as usize];
+        let Some(run) = node.sources.get(&fetch).copied() else { return };
+        let end = run.to.unwrap_or(u32::MAX).min(self.plan.pieces);
+        let is_here = |piece| node.held[run.task].contains(piece) || node.expects(run.task, piece);
+        let next = (run.next..end).find_map(|n| self.content.number(n).filter(|piece| !is_here(*piece)));
+        let Some(piece) = next else {
+            self.nodes[number as usize].sources.remove(&fetch);
+            return self.tell(number, downloader::Input::SourceEnded { fetch, result: Ok(()) });
+        };
+        let source = self.nodes.len() as u32;
+        let flow = self.net.start(self.now, source, number, self.plan.piece_bytes as f64, 0.0);
+        self.own(flow, Owner::Source { node: number, fetch });
+        if let Some(run) = self.nodes[number as usize].sources.get_mut(&fetch) {
+            (run.next, run.flow) = (piece.get(), Some(flow));
+        }
+        self.tell(number, downloader::Input::SourceStarted { fetch, piece });
+    }
+
+    /// A piece from the source is here.
+    pub(super) fn source_sent(&mut self, number: u32, fetch: FetchId) {
+        let Some(run) = self.nodes[number as usize].sources.get_mut(&fetch) else { return };
+        run.flow = None;
+        let sent = run.next;
+        run.next += 1;
+        self.tally.from_source += 1;
+        self.tally.trace.note(self.now, 2, number, u64::from(sent));
+        if let Some(piece) = self.content.number(sent) {
+            self.tell(number, downloader::Input::SourceArrived { fetch, piece, digest: digest_of(piece) });
+        }
+        self.source_next(number, fetch);
+    }
+
+    pub(super) fn source_aborted(&mut self, number: u32, fetch: FetchId) {
+        if let Some(flow) = self.nodes[number as usize].sources.remove(&fetch).and_then(|run| run.flow) {
+            self.net.stop(self.now, flow);
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The lean driver: the real scheduler under swarms of up to 100,000 peers and more.
+//!
+//! Every decision is the core's. What is simplified is the other side: a peer is a few numbers, a
+//! transfer follows the one before it on the sender's uplink and on the receiver's lane (as pieces do
+//! that are granted one at a time), so its end is known when it is granted, and it costs two events.
+
+mod host;
+mod source;
+
+use df_core::machine::Machine;
+use df_core::piece::{Order, PieceNumber, PiecePlan, PieceSet};
+use df_core::rng::Rng;
+use df_core::scheduler::{
+    GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Registration, RequestId,
+    Scheduler, Zone,
+};
+use df_core::time::{Duration, Instant};
+use slotmap::{Key, KeyData};
+
+use self::host::{Host, NOBODY, Transfer};
+use self::source::SourceRun;
+use super::names::{host_id, peer_id, task_id};
+use super::tally::Tally;
+use super::wheel::Wheel;
+use crate::outcome::Outcome;
+use crate::plan::{Arrivals, Plan};
+
+/// Pieces a reader in order wants next, before the rarest.
+pub(super) const READ_WINDOW: u32 = 8;
+
+/// Piece times after which a run is given up, as a multiple of the bound.
+const PATIENCE: f64 = 20.0;
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A peer comes.
+    Join { host: u32 },
+    /// A host is gone.
+    Leave { host: u32 },
+    /// The scheduler hears that a transfer is nearly finished.
+    Nearly { grant: u64 },
+    /// A child has a piece, or garbage; the scheduler hears of it half a round trip later.
+    Arrive { child: u32, grant: u64 },
+    /// The scheduler hears how a transfer ended.
+    Report { elapsed_us: u32, grant: u64 },
+    /// The same of one that failed.
+    Complain { grant: u64 },
+    /// The source has something for a fetcher.
+    Source { run: u32 },
+    /// The scheduler's deadline.
+    Sweep,
+}
+
+/// One run of the lean driver.
+#[derive(Debug)]
+pub struct Lean {
+    plan: Plan,
+    content: PiecePlan,
+    scheduler: Scheduler,
+    wheel: Wheel<Event>,
+    hosts: Vec<Host>,
+    /// Host numbers by the index of their peer's key.
+    host_of: Vec<u32>,
+    runs: Vec<SourceRun>,
+    rng: Rng,
+    now: u64,
+    sweep_at: u64,
+    tally: Tally,
+}
+
+impl Lean {
+    /// Prepares a run.
+    pub fn new(plan: Plan) -> Self {
+        let tally = Tally::new(&plan);
+        let mut rng = Rng::new(plan.seed);
+        let scheduler = Scheduler::new(plan.config, rng.next_u64());
+        let count = (plan.seeds + plan.peers) as usize;
+        let content = PiecePlan::with_piece_len(u64::from(plan.pieces) * plan.piece_bytes, plan.piece_bytes)
+            .expect("a plan in limits");
+        let wheel = Wheel::new(plan.piece_us * 3 / 2);
+        let host_of = vec![NOBODY; count + 1];
+        let mut lean = Self {
+            content,
+            scheduler,
+            wheel,
+            hosts: Vec::with_capacity(count),
+            host_of,
+            runs: Vec::new(),
+            rng: rng.fork("lean"),
+            now: 1,
+            sweep_at: 0,
+            tally,
+            plan,
+        };
+        lean.populate();
+        lean
+    }
+
+    /// Announces all hosts; decides who comes when and what is wrong with whom.
+    fn populate(&mut self) {
+        let plan = self.plan.clone();
+        for number in 0..plan.seeds + plan.peers {
+            let is_seed = number < plan.seeds;
+            let host = Host::new(&plan, number, &mut self.rng);
+            let info = HostInfo {
+                id: host_id(number),
+                incarnation: 1,
+                kind: if is_seed { HostKind::Seed } else { HostKind::Normal },
+                zone: Zone(host.zone),
+                upload_limit: plan.upload_limit.min(1),
+                download_limit: plan.download_limit.min(host.lane_count()),
+            };
+            self.hosts.push(host);
+            self.tell(Input::HostAnnounced { request: RequestId(u64::from(number)), info });
+            if !is_seed {
+                let at = match plan.arrivals {
+                    Arrivals::Herd => 1,
+                    Arrivals::Staggered(over) => 1 + self.rng.below((over * plan.piece_us as f64) as u64),
+                    Arrivals::Late(_) => 1,
+                };
+                self.wheel.add(at, Event::Join { host: number });
+            }
+        }
+        self.flaw();
+    }
+
+    /// Draws who leaves, lies and stalls.
+    fn flaw(&mut self) {
+        let mut peers: Vec<u32> = (self.plan.seeds..self.plan.seeds + self.plan.peers).collect();
+        self.rng.shuffle(&mut peers);
+        let mut rest = peers.into_iter();
+        let share = |percent: u32| (self.plan.peers as usize * percent as usize) / 100;
+        let flaws = self.plan.flaws;
+        let length = (self.plan.bound() * self.plan.piece_us as f64) as u64;
+        for host in rest.by_ref().take(share(flaws.leaving_percent)) {
+            let at = self.rng.between(length / 5, length * 4 / 5);
+            self.wheel.add(at, Event::Leave { host });
+        }
+        for host in rest.by_ref().take(share(flaws.lying_percent)) {
+            self.hosts[host as usize].is_lying = true;
+            self.tally.hosts[host as usize].is_faulty = true;
+        }
+        for host in rest.take(share(flaws.stalling_percent)) {
+            self.hosts[host as usize].is_stalling = true;
+            self.tally.hosts[host as usize].is_faulty = true;
+        }
+        if let Some(after) = self.plan.seeds_die_after {
+            let at = (after * self.plan.piece_us as f64) as u64;
+            (0..self.plan.seeds).for_each(|host| self.wheel.add(at, Event::Leave { host }));
+        }
+    }
+
+    /// Runs to the end and answers what came of it. `progress` is told now and then how many pieces
+    /// have been delivered of how many.
+    pub fn run(mut self, mut progress: impl FnMut(u64, u64)) -> Outcome {
+        let last = (self.plan.bound() * PATIENCE * self.plan.piece_us as f64) as u64;
+        let all = u64::from(self.plan.peers) * u64::from(self.plan.pieces);
+        while let Some((at, event)) = self.wheel.pop() {
+            self.now = self.now.max(at);
+            if self.tally.remaining == 0 || self.now > last {
+                break;
+            }
+            self.tally.events += 1;
+            if self.tally.events.is_multiple_of(1 << 20) {
+                progress(self.tally.delivered, all);
+            }
+            self.happen(event);
+        }
+        self.tally.outcome(&self.plan, self.now)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Join { host } => self.join(host),
+            Event::Leave { host } => self.leave(host),
+            Event::Nearly { grant } => self.report(Input::NearlyFinished { grant: grant_key(grant) }),
+            Event::Arrive { child, grant } => self.arrive(child, grant),
+            Event::Report { elapsed_us, grant } => {
+                let elapsed = Duration::from_micros(elapsed_us.into());
+                self.report(Input::PieceFinished { grant: grant_key(grant), elapsed });
+            }
+            Event::Complain { grant } => {
+                self.report(Input::PieceFailed { grant: grant_key(grant), failure: PieceFailure::Corrupt });
+            }
+            Event::Source { run } => self.source_step(run as usize),
+            Event::Sweep => {
+                self.sweep_at = 0;
+                self.scheduler.handle_timeout(Instant::from_micros(self.now));
+                self.drain();
+            }
+        }
+    }
+
+    /// A message from a peer reaches the scheduler.
+    fn report(&mut self, input: Input) {
+        self.tally.messages += 1;
+        self.tell(input);
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.scheduler.handle_input(Instant::from_micros(self.now), input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        if cfg!(debug_assertions) && self.plan.peers <= 200 {
+            self.scheduler.check_invariants();
+        }
+        while let Some(output) = self.scheduler.poll_output() {
+            self.carry_out(output);
+        }
+        if self.sweep_at == 0
+            && let Some(deadline) = self.scheduler.poll_timeout()
+        {
+            self.sweep_at = deadline.at.as_micros().max(self.now + 1);
+            self.wheel.add(self.sweep_at, Event::Sweep);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Grant { peer, grant, piece, parent } => self.granted(peer, grant, piece, parent),
+            Output::HostAccepted { request, host } => self.hosts[request.0 as usize].key = host,
+            Output::Registered { request, peer } => {
+                let index = peer_index(peer);
+                if self.host_of.len() <= index {
+                    self.host_of.resize(index + 1, NOBODY);
+                }
+                self.host_of[index] = request.0 as u32;
+                self.hosts[request.0 as usize].peer = Some(peer);
+            }
+            Output::Revoke { peer, grant } => self.revoked(peer, grant),
+            Output::WakeSeed { host, .. } => {
+                if let Some(seed) = self.hosts.iter().position(|known| known.key == host) {
+                    self.wheel.add(self.now + self.plan.rtt_us(), Event::Join { host: seed as u32 });
+                }
+            }
+            Output::FetchSource { peer, from, to } => self.source_granted(peer, from, to),
+            Output::TrimSource { peer, to } => self.source_trimmed(peer, to),
+            Output::ListHost { host, .. } => {
+                if let Some(listed) = self.hosts.iter().position(|known| known.key == host) {
+                    self.tally.hosts[listed].is_listed = true;
+                }
+            }
+            Output::TellDigests { .. } => self.tally.messages += 1,
+            Output::TellPlan { .. } | Output::OfferParents { .. } | Output::TaskTold { .. } => {}
+            // Whoever is refused or told to give up is found unfinished at the end.
+            Output::Refuse { .. } | Output::FailTask { .. } | Output::Forget { .. } => {}
+        }
+    }
+
+    fn join(&mut self, number: u32) {
+        let host = &self.hosts[number as usize];
+        if self.tally.hosts[number as usize].is_gone || host.peer.is_some() {
+            return;
+        }
+        self.tally.hosts[number as usize].joined = self.now;
+        let is_seed = number < self.plan.seeds;
+        let order = if self.plan.is_in_order && !is_seed {
+            Order::InOrder { from: 0, window: READ_WINDOW }
+        } else {
+            Order::RarestFirst
+        };
+        let registration = Registration {
+            request: RequestId(u64::from(number)),
+            host: host.key,
+            peer: peer_id(number),
+            task: task_id(0),
+            plan: None,
+            held: PieceSet::new(),
+            digests: Vec::new(),
+            is_wanting: true,
+            has_source: true,
+            cached: None,
+            can_fetch_source: true,
+            order,
+            mode: Mode::Granted,
+        };
+        self.tell(Input::PeerRegistered(Box::new(registration)));
+    }
+
+    fn leave(&mut self, number: u32) {
+        if self.tally.note_gone(number) {
+            self.runs.iter_mut().filter(|run| run.host == number).for_each(SourceRun::end);
+            self.tell(Input::HostLeft { host: self.hosts[number as usize].key });
+        }
+    }
+
+    /// A grant: when it ends is determined by the parent's uplink and the child's lanes.
+    fn granted(&mut self, child: PeerKey, grant: GrantKey, piece: PieceNumber, parent: PeerKey) {
+        self.tally.grants += 1;
+        self.tally.messages += 1;
+        let (child, parent) = (self.host_of[peer_index(child)], self.host_of[peer_index(parent)]);
+        self.tally.trace.note(self.now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
+        let rtt = self.plan.rtt_us();
+        let upstream = self.hosts[parent as usize].expected(piece.get());
+        let bytes_percent = self.rng.between(
+            u64::from(100 - self.plan.jitter_percent) * 10_000,
+            u64::from(100 + self.plan.jitter_percent) * 10_000,
+        );
+        let (from, to) = (&self.hosts[parent as usize], &self.hosts[child as usize]);
+        self.tally.cross_zone += u64::from(from.zone != to.zone);
+        let lane = to.free_lane();
+        let pace = from.piece_us.max(to.lane_piece_us);
+        let took = pace * bytes_percent / 1_000_000;
+        // The child asks half a round trip from now; the parent sends another half later.
+        let begin = (self.now + rtt).max(from.up_free).max(to.lanes[lane].saturating_sub(rtt / 2));
+        // Passed on as it arrives, it cannot be there before its upstream copy.
+        let sent = (begin + took).max(upstream.map_or(0, |end| end + rtt / 2));
+        let arrival = sent + rtt / 2;
+        let is_stalling = from.is_stalling;
+        let is_lie = from.is_lying;
+        if !is_stalling {
+            self.hosts[parent as usize].up_free = sent;
+        }
+        let began = self.now + rtt / 2;
+        let transfer = Transfer {
+            grant: grant.data().as_ffi(),
+            began,
+            arrival,
+            piece: piece.get(),
+            parent,
+            lane: lane as u32,
+            is_lie,
+        };
+        let child_host = &mut self.hosts[child as usize];
+        child_host.lanes[lane] = arrival;
+        child_host.transfers.push(transfer);
+        if is_stalling {
+            return;
+        }
+        let nearly = (arrival + rtt / 2).saturating_sub(2 * rtt).max(self.now + rtt);
+        self.wheel.add(nearly, Event::Nearly { grant: transfer.grant });
+        self.wheel.add(arrival, Event::Arrive { child, grant: transfer.grant });
+    }
+
+    fn arrive(&mut self, child: u32, grant: u64) {
+        let host = &mut self.hosts[child as usize];
+        let Some(at) = host.transfers.iter().position(|transfer| transfer.grant == grant) else { return };
+        let transfer = host.transfers.swap_remove(at);
+        let heard = self.now + self.plan.rtt_us() / 2;
+        if self.tally.hosts[child as usize].is_gone {
+            return;
+        }
+        if transfer.is_lie {
+            self.tally.hosts[transfer.parent as usize].lies += 1;
+            self.tally.wasted += 1;
+            return self.wheel.add(heard, Event::Complain { grant });
+        }
+        let elapsed_us = (self.now - transfer.began) as u32;
+        self.tally.note_piece(child, transfer.piece, self.now);
+        self.wheel.add(heard, Event::Report { elapsed_us, grant });
+    }
+
+    fn revoked(&mut self, child: PeerKey, grant: GrantKey) {
+        let child = self.host_of[peer_index(child)];
+        let now = self.now;
+        let host = &mut self.hosts[child as usize];
+        let Some(at) = host.transfers.iter().position(|t| t.grant == grant.data().as_ffi()) else { return };
+        let transfer = host.transfers.swap_remove(at);
+        self.tally.messages += 1;
+        self.tally.wasted += 1;
+        let lane = &mut host.lanes[transfer.lane as usize];
+        if *lane == transfer.arrival {
+            *lane = now;
+        }
+        let sent = transfer.arrival - self.plan.rtt_us() / 2;
+        let parent = &mut self.hosts[transfer.parent as usize];
+        if parent.up_free == sent {
+            parent.up_free = now;
+        }
+    }
+}
+
+fn peer_index(peer: PeerKey) -> usize {
+    (peer.data().as_ffi() & 0xffff_ffff) as usize
+}
+
+fn grant_key(grant: u64) -> GrantKey {
+    GrantKey::from(KeyData::from_ffi(grant))
+}
+
+fn no_host() -> HostKey {
+    HostKey::default()
+}

@@ -1,0 +1,34 @@
+//! Drawn swarms and determinism.
+
+use std::process::Command;
+
+use df_sim::{des, oracle, scenario};
+
+/// The invariants of all machines are checked after each of their steps.
+#[test]
+fn small_swarms_with_everything_drawn_end_well() {
+    for seed in 1_000..1_060 {
+        let plan = scenario::drawn(seed);
+        let outcome = des::run(plan.clone(), |_, _| {});
+        assert_eq!(oracle::verdict(&plan, &outcome), Vec::<String>::new(), "seed {seed}: {plan:?}");
+    }
+}
+
+#[test]
+fn two_processes_with_the_same_seed_do_the_same() {
+    let run = |flags: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_df-sim")).args(flags).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let hash = |seed: &str| run(&["--faults", "5", "--seed", seed]);
+    assert_eq!(hash("1"), hash("1"));
+    assert_ne!(hash("1"), hash("2"));
+}
+
+#[test]
+fn an_unknown_scenario_is_refused_with_a_hint() {
+    let output = Command::new(env!("CARGO_BIN_EXE_df-sim")).args(["--scenario", "nothing"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--scenario list"));
+}
