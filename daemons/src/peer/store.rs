@@ -23,6 +23,7 @@ mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use df_api::failure::{Code, Failure};
@@ -52,6 +53,8 @@ struct Inner {
     root: PathBuf,
     room: Room,
     index: Box<dyn MetaStore>,
+    /// The index does not work any more and is gone from the disk: the next start rebuilds it.
+    is_index_lost: AtomicBool,
     host: HostId,
     boot: [u8; 16],
     books: Mutex<Books>,
@@ -113,6 +116,7 @@ impl Store {
             root: root.to_owned(),
             room,
             index,
+            is_index_lost: AtomicBool::new(false),
             host,
             boot,
             books,
@@ -274,7 +278,7 @@ impl Store {
     /// When the index fails.
     pub fn note(&self, stored: &StoredTask) -> Result<(), Failure> {
         let record = stored.index_record(self.0.env.clock.wall());
-        self.0.index.put(&stored.id(), &record)?;
+        self.on_index(|index| index.put(&stored.id(), &record))?;
         lock(&self.0.books).records.insert(stored.id(), record);
         Ok(())
     }
@@ -286,7 +290,24 @@ impl Store {
     pub fn settle(&self, stored: &StoredTask) -> Result<(), Failure> {
         stored.sync()?;
         self.note(stored)?;
-        self.0.index.flush()
+        self.on_index(|index| index.flush())
+    }
+
+    /// Does something with the index. When the disk fails it, a full one say, it is given up for this
+    /// daemon's life: sled works no more after that, and the journals have all that is in it.
+    fn on_index(&self, work: impl FnOnce(&dyn MetaStore) -> Result<(), Failure>) -> Result<(), Failure> {
+        if self.0.is_index_lost.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match work(&*self.0.index) {
+            Err(failure) if failure.code == Code::LocalIo => {
+                tracing::warn!(%failure, "going on without an index; the next start rebuilds it");
+                self.0.is_index_lost.store(true, Ordering::Release);
+                let _ = self.0.env.disk.remove_dir_all(&self.0.root.join("index"));
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Fixes how a task's content is cut and takes its room: all of it now, so that a download that
@@ -329,7 +350,7 @@ impl Store {
     }
 
     fn remove_traces(&self, task: &TaskId) {
-        if let Err(failure) = self.0.index.remove(task) {
+        if let Err(failure) = self.on_index(|index| index.remove(task)) {
             tracing::warn!(%task, %failure, "index");
         }
         self.remove_files(task);
@@ -361,7 +382,7 @@ impl Store {
     /// When the index fails.
     pub fn flush(&self) -> Result<(), Failure> {
         self.write_uses();
-        self.0.index.flush()
+        self.on_index(|index| index.flush())
     }
 }
 

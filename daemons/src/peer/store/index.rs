@@ -178,7 +178,7 @@ impl MetaStore for SledIndex {
     fn put(&self, task: &TaskId, record: &IndexRecord) -> Result<(), Failure> {
         let value = record.encode_to_vec();
         if value.len() > VALUE_LIMIT {
-            return Err(failure("a record is too long"));
+            return Err(Failure::new(Code::Usage, "the URL is too long to be remembered"));
         }
         self.0.insert(task.as_bytes(), value).map(drop).map_err(failure)
     }

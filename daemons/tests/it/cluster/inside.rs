@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use df_api::failure::Failure;
 use df_daemons::config::PeerConfig;
+use df_daemons::env::Env;
 use df_daemons::env::disk::{Disk, DiskFile, OpenMode, RealDisk, Space};
-use df_daemons::env::net::RealNet;
-use df_daemons::env::{Clock, Env};
 use df_daemons::{launch, peer};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -44,11 +44,11 @@ impl Inside {
     }
 }
 
-/// The real network and time, on such a disk. Each is another host.
+/// The real world but for its disk.
 pub(crate) fn env(disk: RoomyDisk) -> Env {
-    static NEXT_SEED: AtomicU64 = AtomicU64::new(1);
-    let seed = NEXT_SEED.fetch_add(1, Ordering::Relaxed);
-    Env::simulated(Arc::new(RealNet), Arc::new(disk), Clock::start(), seed)
+    let mut env = Env::real(Some(Handle::current())).unwrap();
+    env.disk = Arc::new(disk);
+    env
 }
 
 /// The kernel's disk, with as much room as it is given. It cannot reserve, as some file systems
