@@ -6,11 +6,12 @@ mod lane;
 mod stretch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use df_api::failure::{Code, Failure};
 use df_core::downloader::{FetchId, Input, SourceFailure};
+use df_core::piece::PiecePlan;
 use tokio::task::JoinSet;
 
 use super::Peer;
@@ -22,7 +23,7 @@ use lane::Lane;
 use stretch::{Stretch, Stretches};
 
 /// How long the rate is watched before another connection is tried or given up.
-const WINDOW: Duration = Duration::from_millis(500);
+const WINDOW: Duration = Duration::from_millis(250);
 
 /// One run from the source.
 pub(super) struct OriginRun {
@@ -35,6 +36,8 @@ pub(super) struct OriginRun {
     /// Connections open, and how many there should be.
     lanes: AtomicU32,
     lane_target: AtomicU32,
+    /// Whether a connection is being tried, so that nobody should take on much.
+    is_trying: AtomicBool,
 }
 
 /// Why a run ended early.
@@ -80,6 +83,7 @@ impl OriginRun {
             bytes: AtomicU64::new(0),
             lanes: AtomicU32::new(1),
             lane_target: AtomicU32::new(1),
+            is_trying: AtomicBool::new(false),
         }
     }
 
@@ -110,8 +114,12 @@ impl OriginRun {
     fn next_stretch(&self) -> Option<Stretch> {
         let lanes = self.lanes.load(Ordering::Relaxed);
         let is_needed = lanes <= self.lane_target.load(Ordering::Relaxed);
-        let plan = self.job.stored.plan();
-        let stretch = plan.filter(|_| is_needed).and_then(|plan| self.stretches.take(&plan, lanes));
+        let plan = self.job.stored.plan().filter(|_| is_needed);
+        let take = |plan: PiecePlan| match self.is_trying.load(Ordering::Relaxed) {
+            true => self.stretches.take_trial(&plan),
+            false => self.stretches.take(&plan, lanes),
+        };
+        let stretch = plan.and_then(take);
         if stretch.is_none() {
             self.lanes.fetch_sub(1, Ordering::Relaxed);
         }
@@ -153,9 +161,10 @@ impl OriginRun {
     fn adjust(self: &Arc<Self>, climb: &mut Climb, bytes: u64, lanes: &mut JoinSet<Result<(), Broken>>) {
         let step = climb.window_passed(bytes);
         self.lane_target.store(climb.lanes(), Ordering::Relaxed);
+        self.is_trying.store(!climb.is_settled() && climb.lanes() > 1, Ordering::Relaxed);
         if step == Step::Add {
             let plan = self.job.stored.plan();
-            match plan.and_then(|plan| self.stretches.take_least(&plan)) {
+            match plan.and_then(|plan| self.stretches.take_trial(&plan)) {
                 Some(trial) => {
                     self.lanes.fetch_add(1, Ordering::Relaxed);
                     lanes.spawn(Lane::new(self.clone(), trial).run());

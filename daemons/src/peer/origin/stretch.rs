@@ -13,6 +13,10 @@ pub(super) const FIRST_LEN: u64 = 32 << 20;
 /// No stretch is shorter, if so much is left: each costs a round trip.
 const LEAST_LEN: u64 = 16 << 20;
 
+/// What a connection that is only tried asks for: where it brings nothing, pieces come at half the
+/// speed meanwhile, and those who wait for them wait longer.
+const TRIAL_LEN: u64 = 4 << 20;
+
 /// Consecutive pieces for one connection: `from..to`, and `u32::MAX` for the end of the content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stretch {
@@ -58,19 +62,19 @@ impl Stretches {
     /// Takes the next stretch: a part of what is left such that `lanes` connections end at about the
     /// same time (guided self-scheduling, Polychronopoulos and Kuck 1987). None when all is taken.
     pub(super) fn take(&self, plan: &PiecePlan, lanes: u32) -> Option<Stretch> {
-        self.take_part(plan, |left| left / (2 * lanes.max(1)))
+        self.take_part(plan, LEAST_LEN, |left| left / (2 * lanes.max(1)))
     }
 
-    /// Takes the shortest stretch, for a connection that is only tried.
-    pub(super) fn take_least(&self, plan: &PiecePlan) -> Option<Stretch> {
-        self.take_part(plan, |_| 0)
+    /// Takes a short stretch, for a connection that is only tried.
+    pub(super) fn take_trial(&self, plan: &PiecePlan) -> Option<Stretch> {
+        self.take_part(plan, TRIAL_LEN, |_| 0)
     }
 
-    fn take_part(&self, plan: &PiecePlan, part: impl FnOnce(u32) -> u32) -> Option<Stretch> {
+    fn take_part(&self, plan: &PiecePlan, least_len: u64, part: impl FnOnce(u32) -> u32) -> Option<Stretch> {
         let mut next = lock(&self.next);
         let end = self.end().min(plan.count().unwrap_or(u32::MAX));
         let left = end.checked_sub(*next).filter(|left| *left > 0)?;
-        let share = part(left).max(pieces(plan, LEAST_LEN)).min(left);
+        let share = part(left).max(pieces(plan, least_len)).min(left);
         let stretch = Stretch { from: *next, to: *next + share };
         *next = stretch.to;
         Some(stretch)
