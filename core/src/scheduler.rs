@@ -71,6 +71,9 @@ pub struct SchedulerConfig {
     pub relay_depth_limit: u32,
     /// Whether fewer transfers than the limits are used where one at a time fills the link.
     pub adapts_slots: bool,
+    /// Whether it is tried now and then if more or fewer at once would pay, where links differ in
+    /// width. What is relayed as it arrives is no faster than its upstream, which misleads the trial.
+    pub learns_slots: bool,
     /// After this long without anything on its way, a peer may be served across zones whatever
     /// there is in its own.
     pub zone_escape: Duration,
@@ -97,6 +100,7 @@ impl Default for SchedulerConfig {
             peer_limit: 200_000,
             relay_depth_limit: 24,
             adapts_slots: true,
+            learns_slots: false,
             zone_escape: Duration::from_secs(4),
             source_escape: Duration::from_secs(15),
             first_grant_term: Duration::from_secs(30),

@@ -135,6 +135,7 @@ pub fn drawn(seed: u64) -> Plan {
         adapts_slots: rng.chance(1, 2),
         zone_escape: Duration::from_millis(rng.between(500, 5_000)),
         sweep_interval: Duration::from_millis(rng.between(50, 500)),
+        learns_slots: true,
         ..SchedulerConfig::default()
     };
     plan

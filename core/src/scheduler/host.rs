@@ -44,11 +44,11 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(info: HostInfo, now: Instant) -> Self {
+    pub(super) fn new(info: HostInfo, learns_slots: bool, now: Instant) -> Self {
         Self {
             info,
-            upload: Lane::new(info.upload_limit, matches!(info.kind, HostKind::Seed)),
-            download: Lane::new(info.download_limit, true),
+            upload: Lane::new(info.upload_limit, learns_slots && matches!(info.kind, HostKind::Seed)),
+            download: Lane::new(info.download_limit, learns_slots),
             peers: Short::new(),
             serving: Short::new(),
             wanting: Short::new(),
