@@ -34,6 +34,20 @@ async fn a_disk_that_fills_in_mid_download_costs_the_download_alone() {
     inside.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_whose_disk_is_full_does_not_keep_others_from_the_content() {
+    let cluster = Cluster::start(0, 1).await;
+    let mut config = cluster.config("seed");
+    config.seed_peer.enable = true;
+    let disk = RoomyDisk::new(u64::MAX);
+    let seed = Inside::start(config, disk.clone()).await;
+    disk.give(300_000);
+    let origin = Origin::start(Content::random(1, MIB)).await;
+    let downloaded = cluster.daemons[0].download(&origin.url(), small_pieces()).await.unwrap();
+    assert!(downloaded.bytes == origin.bytes());
+    seed.stop().await.unwrap();
+}
+
 /// A program that runs the rest of its arguments where its first one is a file system of 16 MiB.
 const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=16m,mode=0700 tmpfs "$1" && shift && exec "$@""#;
 
