@@ -210,6 +210,11 @@ impl Links {
         self.leave_all_but(task, Some(&name));
         let Some(link) = self.0.links.get(&name) else { return };
         let mut link = lock(link);
+        if !register.is_wanting && peer.job(task).is_some() {
+            // A download was opened meanwhile. Its own registration has come, or will: this one would
+            // say that nobody wants the task.
+            return;
+        }
         register.session = link.session(*task);
         link.send(Up::Register(register));
     }
