@@ -139,7 +139,7 @@ impl Plan {
             driver: Driver::Lean,
             piece_us: 400_000,
             piece_bytes: 4 << 20,
-            config: SchedulerConfig { learns_slots: true, ..SchedulerConfig::default() },
+            config: SchedulerConfig::default(),
             seed: 1,
         }
     }

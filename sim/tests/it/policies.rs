@@ -40,7 +40,7 @@ fn learning_how_many_transfers_pay_beats_using_all_slots_where_nothing_is_relaye
     let mut learning = Plan { links: Links { down: 1.0, ..swarm().links }, ..swarm() };
     learning.config.relay_depth_limit = 0;
     let mut all = learning.clone();
-    all.config.adapts_slots = false;
+    all.config.fills_slots = true;
     let (learned, all) = (ratio(&learning), ratio(&all));
     assert!(learned + 0.02 < all, "{learned} against {all}");
 }
