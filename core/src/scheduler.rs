@@ -86,6 +86,9 @@ pub struct SchedulerConfig {
     pub grant_term_floor: Duration,
     /// Terms are this many times what the transfer is expected to take.
     pub grant_slack: u32,
+    /// A transfer is late after this many times what it was expected to take: then its child may be
+    /// served by others meanwhile.
+    pub late_slack: u32,
     /// How often overdue grants, starving peers and silent sources are looked for.
     pub sweep_interval: Duration,
     /// How long a task without peers is remembered.
@@ -104,8 +107,9 @@ impl Default for SchedulerConfig {
             zone_escape: Duration::from_secs(4),
             source_escape: Duration::from_secs(15),
             first_grant_term: Duration::from_secs(30),
-            grant_term_floor: Duration::from_secs(5),
+            grant_term_floor: Duration::from_secs(3),
             grant_slack: 4,
+            late_slack: 2,
             sweep_interval: Duration::from_millis(250),
             task_ttl: Duration::from_secs(1800),
         }
@@ -312,7 +316,7 @@ impl Machine for Scheduler {
             Input::SourceEnded { peer } => self.source_ended(now, peer),
             Input::SourceFailed { peer, failure } => self.source_failed(now, peer, failure),
             Input::NearlyFinished { grant } => self.grant_nearly_finished(grant),
-            Input::PieceFinished { grant, .. } => self.grant_finished(now, grant),
+            Input::PieceFinished { grant } => self.grant_finished(now, grant),
             Input::PieceFailed { grant, failure } => self.grant_failed(now, grant, failure),
             Input::PieceHeld { peer, piece } => self.foreign_piece_held(now, peer, piece),
             Input::ParentFailed { peer, parent, failure } => self.parent_failed(now, peer, parent, failure),

@@ -68,12 +68,16 @@ impl Scheduler {
         let mut sample = core::mem::take(&mut self.sample);
         let pool = &self.swarms[swarm];
         pool.hungry.sample(&mut self.rng, HUNGRY, &pool.ranks, &mut sample);
+        let relays = self.config.relay_depth_limit > 0;
         let mut chosen = None;
         let last = pool.member(row).map_or(row, |member| member.last_child);
         // The neediest nearly always takes something, so sorting them all would be waste. Who was
         // served from here last comes last: or a slow parent would keep the same child for good.
         while let Some(at) = (0..sample.len()).min_by_key(|at| (sample[*at].1 == last, sample[*at].0)) {
             let (_, child) = sample.swap_remove(at);
+            if !self.swarms[swarm].is_of_use(row, child, relays) {
+                continue;
+            }
             let Some(to) = self.swarms[swarm].member(child).copied() else { continue };
             if self.may_serve(now, host, to.host)
                 && let Some(offer) = self.best_piece(swarm, row, child)
@@ -127,6 +131,10 @@ impl Scheduler {
         child: Row,
         child_host: HostKey,
     ) -> Option<(Offer, bool, u32, Row)> {
+        // Most have nothing new, and that is seen at once.
+        if !self.swarms[swarm].is_of_use(parent, child, self.config.relay_depth_limit > 0) {
+            return None;
+        }
         let member = *self.swarms[swarm].member(parent)?;
         let host = self.hosts.get(member.host)?;
         if !self.may_upload(now, host) {

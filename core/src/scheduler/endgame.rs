@@ -56,8 +56,12 @@ impl Scheduler {
     fn faster(&mut self, now: Instant, key: SwarmKey, child: Row, grant: GrantKey) -> Option<PeerKey> {
         let grant = self.grants.get(grant).copied()?;
         let is_late = grant.late <= now;
-        let bytes = self.bytes_of(key, grant.piece);
         let child_host = self.swarms[key].member(child)?.host;
+        // What is late has given its place in the lane to others already.
+        if !grant.fills_down && !self.hosts.get(child_host)?.download.has_room(true) {
+            return None;
+        }
+        let bytes = self.bytes_of(key, grant.piece);
         let mut sample = core::mem::take(&mut self.sample);
         let swarm = &self.swarms[key];
         swarm.idle.sample(&mut self.rng, super::candidates::IDLE, &swarm.ranks, &mut sample);

@@ -11,9 +11,6 @@ use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
 use crate::piece::PieceNumber;
 use crate::time::{Duration, Instant};
 
-/// A transfer is late after this many times what it was expected to take.
-const LATE_AFTER: u32 = 2;
-
 impl Scheduler {
     /// Grants a piece from `parent` to `child`: both have room and the piece is of use.
     pub(super) fn grant(&mut self, now: Instant, parent: PeerKey, child: PeerKey, offer: Offer) {
@@ -87,7 +84,7 @@ impl Scheduler {
         };
         let times = |n: u32| Duration::from_micros(us.saturating_mul(n.into()));
         let deadline = times(self.config.grant_slack).max(floor);
-        (now + times(1), now + times(LATE_AFTER).max(floor / 4).min(deadline), now + deadline)
+        (now + times(1), now + times(self.config.late_slack).max(floor / 4).min(deadline), now + deadline)
     }
 
     /// The transfer will not occupy its place in the two lanes much longer: the next is granted
@@ -143,6 +140,8 @@ impl Scheduler {
         let swarm = self.peers[grant.child].swarm;
         self.swarms[swarm].delivered += 1;
         let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+        // What was learned of the lane may have made room in it.
+        self.review_host_hunger(child);
         self.hosts[parent].record.vouch(now, child, &BlacklistPolicy::GLOBAL);
         self.pairs.vouch(now, (), (child, parent));
         if !self.hosts[parent].is_seed() {

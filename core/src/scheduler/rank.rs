@@ -61,8 +61,12 @@ impl Scheduler {
         // The child neither has nor expects the piece, and all upstream of the parent do: so following
         // the parents of a piece never leads in a circle.
         let upstream = self.inbound(from.peer, piece);
-        if let (Some(fed), Some(rate)) = (upstream.and_then(|key| self.grants[key].rate), self.rate_of(from.host, to.host, None))
-            && fed.get() * 2 < rate.get() { return None; }
+        if let (Some(fed), Some(rate)) =
+            (upstream.and_then(|key| self.grants[key].rate), self.rate_of(from.host, to.host, None))
+            && fed.get() * 2 < rate.get()
+        {
+            return None;
+        }
         let hops = upstream.map_or(0, |key| self.grants[key].hops).saturating_add(1);
         (u32::from(hops) <= self.config.relay_depth_limit).then_some(Offer { hops, copies, piece, upstream })
     }

@@ -95,7 +95,18 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(host: HostKey, zone: Zone, is_seed: bool) -> Self {
         let peer = PeerKey::default();
-        Self { peer, host, zone, is_seed, is_escaping: false, near: 0, last_child: Row::MAX, held: 0, coming: 0, spent: 0 }
+        Self {
+            peer,
+            host,
+            zone,
+            is_seed,
+            is_escaping: false,
+            near: 0,
+            last_child: Row::MAX,
+            held: 0,
+            coming: 0,
+            spent: 0,
+        }
     }
 
     /// Its place in the line, smaller earlier: by its progress, after those whose transfers are of use.
@@ -332,6 +343,12 @@ impl Swarm {
         if let Some(zone) = self.members[row as usize].map(|member| member.zone) {
             self.zones.entry(zone).or_default().count(piece, is_more);
         }
+    }
+
+    /// Whether `from` has, or with `relays` expects, a piece that `to` neither has nor expects.
+    pub(super) fn is_of_use(&self, from: Row, to: Row, relays: bool) -> bool {
+        let (held, coming) = (self.useful_held(from, to), self.useful_coming(from, to));
+        (0..self.words).any(|at| held(at) != 0 || (relays && coming(at) != 0))
     }
 
     /// Pieces that `from` has and `to` neither has nor expects, by words.
