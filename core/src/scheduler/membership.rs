@@ -76,10 +76,9 @@ impl Scheduler {
         self.check_cached(now, &registration)?;
         let Registration { host, peer: id, task, plan, held, digests, cached, .. } = registration;
         let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
-        let is_seed = known.is_seed();
-        let zone = known.info.zone;
+        let (is_seed, zone) = (known.is_seed(), known.info.zone);
         // One peer for each host and task: a new registration replaces the old one.
-        if let Some(old) = known.peers.iter().copied().find(|peer| self.swarms[self.peers[*peer].swarm].task == task) {
+        if let Some(old) = self.peer_on(host, &task) {
             self.peer_left(now, old);
         }
         let key = self.swarm_for(now, task)?;
@@ -133,6 +132,17 @@ impl Scheduler {
             self.begin_wanting(peer);
         }
         Ok(peer)
+    }
+
+    /// The peer a host has in a task, looked for where there is less to look through: a host may be in
+    /// many tasks, and a task on many hosts.
+    fn peer_on(&self, host: HostKey, task: &TaskId) -> Option<PeerKey> {
+        let key = self.tasks.get(task)?;
+        let (swarm, known) = (&self.swarms[*key], self.hosts.get(host)?);
+        if swarm.members.len() < known.peers.len() {
+            return swarm.iter().find(|(_, member)| member.host == host).map(|(_, member)| member.peer);
+        }
+        known.peers.iter().copied().find(|peer| self.peers[*peer].swarm == *key)
     }
 
     /// Pieces a peer brings along. A seed's word is enough, and so is anybody's where there is no

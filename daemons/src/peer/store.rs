@@ -41,6 +41,9 @@ pub use room::Room;
 pub use task::{PieceState, StoredTask};
 use tokio::sync::Notify;
 
+/// Folder of the contents in a data directory.
+const CONTENT: &str = "content";
+
 /// Tasks nobody uses whose files are kept open.
 const IDLE_OPEN_LIMIT: usize = 128;
 
@@ -95,7 +98,7 @@ impl Store {
     /// # Errors
     /// [`Code::Exists`] if another daemon runs on it; [`Code::LocalIo`] otherwise.
     pub fn open(env: Env, root: &Path, room: Room, open_index: index::Opener) -> Result<Self, Failure> {
-        let content = root.join("content");
+        let content = root.join(CONTENT);
         let disk = &env.disk;
         disk.create_dir_all(&content).map_err(|e| disk_failure("create", &content, &e))?;
         disk.check_private(root).map_err(|e| {
@@ -166,7 +169,7 @@ impl Store {
 
     /// Tasks whose journal is there. A content without one is a leftover and goes.
     fn tasks_on_disk(&self) -> Result<Vec<TaskId>, Failure> {
-        let content = self.0.root.join("content");
+        let content = self.content_dir();
         let failure = |path: &Path, e: &std::io::Error| disk_failure("read", path, e);
         let mut tasks = Vec::new();
         for group in self.0.env.disk.list(&content).map_err(|e| failure(&content, &e))? {
@@ -185,9 +188,13 @@ impl Store {
         Ok(tasks)
     }
 
+    fn content_dir(&self) -> PathBuf {
+        self.0.root.join(CONTENT)
+    }
+
     fn paths(&self, task: &TaskId) -> task::Paths {
         let name = task.to_string();
-        let dir = self.0.root.join("content").join(&name[..2]);
+        let dir = self.content_dir().join(&name[..2]);
         task::Paths { data: dir.join(format!("{name}.data")), journal: dir.join(format!("{name}.journal")), dir }
     }
 
@@ -283,12 +290,15 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a complete task durable: content, journal, index, in this order. Blocks for long.
+    /// Makes a complete task durable: content, journal, their names, index, in this order. Blocks for long.
     ///
     /// # Errors
     /// When the disk fails; the task stays usable but is verified again after a power loss.
     pub fn settle(&self, stored: &StoredTask) -> Result<(), Failure> {
         stored.sync()?;
+        for folder in [self.paths(&stored.id()).dir, self.content_dir()] {
+            self.0.env.disk.sync_dir(&folder).map_err(|e| disk_failure("sync", &folder, &e))?;
+        }
         self.note(stored)?;
         self.on_index(|index| index.flush())
     }

@@ -317,7 +317,8 @@ impl Import {
             return Err(others());
         }
         known.set_keeping(self.keeping())?;
-        self.peer.store().note(known)
+        // What was downloaded is promised to nobody, what is imported is.
+        self.peer.store().settle(known)
     }
 
     fn go_on(&self) -> Result<(), Failure> {
@@ -388,10 +389,6 @@ pub(in crate::peer) async fn import(
             return Err(failure);
         }
     };
-    if !existed {
-        // The caller need not wait for the disk: after a power loss what is damaged is found and dropped.
-        env.spawn_data(settle(peer.clone(), stored.clone()));
-    }
     let plan = stored.plan();
     Ok(wire::ImportTaskResult {
         task_id: task.to_string(),
@@ -401,13 +398,6 @@ pub(in crate::peer) async fn import(
         announced: announced.into(),
         digest: request.meta.digest,
     })
-}
-
-async fn settle(peer: Peer, stored: Arc<StoredTask>) {
-    let (store, task) = (peer.store().clone(), stored.id());
-    if let Err(failure) = peer.env().blocking(move || store.settle(&stored)).await {
-        tracing::warn!(%task, %failure, "an import is not durable");
-    }
 }
 
 #[cfg(test)]
