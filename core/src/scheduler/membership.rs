@@ -94,7 +94,7 @@ impl Scheduler {
         }
         swarm.source.exists |= registration.has_source;
         if let Some(cached) = cached {
-            self.note_replicas(key, cached);
+            self.note_cached(now, key, cached);
         }
         let swarm = &mut self.swarms[key];
         let member = Member::new(host, zone, is_seed);

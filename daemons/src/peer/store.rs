@@ -4,6 +4,7 @@
 //! DATA_DIR/lock                     held while a daemon runs
 //! DATA_DIR/host                     this host's id
 //! DATA_DIR/index/                   sled: one small record a task, only an index
+//! DATA_DIR/deletions                deletions of cached contents this host has heard of
 //! DATA_DIR/import/                   contents on their way in, that nobody sees
 //! DATA_DIR/content/ab/ab….data      the content, sparse, pieces at their offsets
 //! DATA_DIR/content/ab/ab….journal   what is known of it, appended: plan, pieces with digests
@@ -13,6 +14,7 @@
 //! before anybody is told. The journal is the truth; the index can be rebuilt from the journals, and
 //! is when it does not open. Paths are made of task ids alone, never of what a caller named.
 
+mod deletions;
 mod draft;
 pub mod index;
 mod journal;
@@ -33,6 +35,8 @@ use df_core::piece::PiecePlan;
 use crate::env::Env;
 use crate::env::disk::{DiskFile, OpenMode};
 use crate::sync::lock;
+pub use deletions::Deletion;
+use deletions::Deletions;
 pub use draft::{Draft, Finished};
 use index::{IndexRecord, MetaStore};
 pub use label::{Keeping, Label};
@@ -56,6 +60,7 @@ struct Inner {
     root: PathBuf,
     room: Room,
     index: Box<dyn MetaStore>,
+    deletions: Deletions,
     /// The index does not work any more and is gone from the disk: the next start rebuilds it.
     is_index_lost: AtomicBool,
     host: HostId,
@@ -111,6 +116,7 @@ impl Store {
                 .hint("stop it, or give this one another --data-dir"));
         }
         let host = host_id(&env, root)?;
+        let deletions = Deletions::open(env.clone(), root.join("deletions"))?;
         let (index, is_fresh) = open_index(&root.join("index"))?;
         let boot = env.disk.boot_id();
         let books = Mutex::new(Books::default());
@@ -119,6 +125,7 @@ impl Store {
             root: root.to_owned(),
             room,
             index,
+            deletions,
             is_index_lost: AtomicBool::new(false),
             host,
             boot,
@@ -371,14 +378,28 @@ impl Store {
         lock(&self.0.books).records.get(task).cloned()
     }
 
-    /// A scheduler knows of an import.
+    /// A scheduler knows of what is here, by this version of its name.
     ///
     /// # Errors
-    /// When the disk fails; the import is announced as new once more then.
-    pub fn confirm(&self, task: &TaskId) -> Result<(), Failure> {
-        let Some(stored) = self.look(task).filter(|stored| stored.is_unconfirmed()) else { return Ok(()) };
-        stored.confirm()?;
+    /// When the disk fails; an import is announced as new once more then.
+    pub fn confirm(&self, task: &TaskId, stamp: u64) -> Result<(), Failure> {
+        let is_news = |stored: &Arc<StoredTask>| stored.is_unconfirmed() || stored.stamp() != stamp;
+        let Some(stored) = self.look(task).filter(is_news) else { return Ok(()) };
+        stored.confirm(stamp)?;
         self.note(&stored)
+    }
+
+    /// A cached content was deleted, up to this version of its name. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails; the deletion is remembered until the daemon ends then.
+    pub fn note_deletion(&self, task: TaskId, stamp: u64) -> Result<(), Failure> {
+        self.0.deletions.note(task, stamp)
+    }
+
+    /// Deletions this host has heard of.
+    pub fn deletions(&self) -> Vec<Deletion> {
+        self.0.deletions.all()
     }
 
     /// All tasks with their records.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use df_api::base::UrlMeta;
 use df_api::dfdaemon as wire;
 use df_api::failure::{Code, Failure};
-use df_api::task::TaskRequest;
+use df_api::task::{LABEL_LIMIT, TaskRequest};
 use df_core::piece::ByteRange;
 use futures_util::stream::BoxStream;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -42,6 +42,10 @@ pub(super) async fn import(
     let mut name = named(&request.cid, request.url_meta.as_ref())?;
     if request.no_verify {
         name.meta.digest.clear();
+    }
+    name.meta.application = request.url_meta.map(|meta| meta.application).unwrap_or_default();
+    if name.meta.application.len() > LABEL_LIMIT {
+        return Err(Failure::new(Code::Usage, format!("the application has more than {LABEL_LIMIT} bytes")));
     }
     if request.piece_length > df_core::piece::plan::PIECE_LEN_LIMIT {
         return Err(Failure::new(Code::Usage, "the piece length is too long"));
@@ -124,6 +128,7 @@ pub(super) fn list(peer: &Peer, tag: &str) -> BoxStream<'static, Result<wire::Li
             created: record.created_secs,
             used: record.used_secs,
             expires: record.expires_secs,
+            application: record.application,
         })
         .collect();
     let batches: Vec<_> =
