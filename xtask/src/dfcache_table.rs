@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::{Task, repo};
 use node::{Cluster, Ran};
 
+mod link;
 mod node;
 
 /// Where the result is written, relative to the root.
@@ -29,6 +30,9 @@ const LENGTHS: [u64; 7] = [1 << 10, 64 << 10, 1 << 20, 16 << 20, 256 << 20, 1 <<
 /// imported, asked for, exported and deleted, each beside `cp` and `sha256sum` of the same file on the
 /// same disk in the same run; and many small ones are imported, and the daemon is started anew on them.
 ///
+/// With --link, which needs root, contents are exported over a link of that rate besides: the nodes run in
+/// network namespaces, joined by a virtual cable that `tc` shapes.
+///
 /// Writes docs/dfcache.md. Fails if a command does not end as it should.
 #[derive(Parser)]
 #[command(name = "dfcache-table")]
@@ -42,9 +46,24 @@ pub(crate) struct DfcacheTable {
     /// Measure what is built without optimisation for speed
     #[arg(long)]
     dev: bool,
+    /// Rate of a link over which contents are exported, in Mbit/s; needs root
+    #[arg(long, value_name = "MBIT")]
+    link: Option<u64>,
+    /// Measure this part alone and print it
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Work in a folder in this one [default: the system's for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+}
+
+/// Parts of the page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Part {
+    Forms,
+    Sizes,
+    Many,
+    Link,
 }
 
 impl Task for DfcacheTable {
@@ -62,15 +81,35 @@ impl Task for DfcacheTable {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         writeln!(page, "Measured with the `{profile}` profile on {cores} cores; all processes share them.\n")?;
 
-        let mut cluster = Cluster::start(&programs, folder.path(), 3, 2)?;
-        eprintln!("the forms");
-        transcript(&cluster, &mut page)?;
-        eprintln!("the sizes");
-        sizes(&cluster, self.largest << 20, &mut page)?;
-        eprintln!("{} contents", self.many);
-        many(&mut cluster, self.many, &mut page)?;
+        let wants = |part: Part| self.only.is_none_or(|only| only == part);
+        if self.only != Some(Part::Link) {
+            let mut cluster = Cluster::start(&programs, folder.path(), 3, 2)?;
+            if wants(Part::Forms) {
+                eprintln!("the forms");
+                transcript(&cluster, &mut page)?;
+            }
+            if wants(Part::Sizes) {
+                eprintln!("the sizes");
+                sizes(&cluster, self.largest << 20, &mut page)?;
+            }
+            if wants(Part::Many) {
+                eprintln!("{} contents", self.many);
+                many(&mut cluster, self.many, &mut page)?;
+            }
+        }
+        if let Some(rate_mbit) = self.link.filter(|_| wants(Part::Link)) {
+            eprintln!("over a link of {rate_mbit} Mbit/s");
+            let folder = folder.path().join("link");
+            fs::create_dir(&folder)?;
+            link::measure(&programs, &folder, rate_mbit, self.largest << 20, &mut page)?;
+        }
+        if self.only.is_some() {
+            print!("{page}");
+            return Ok(());
+        }
         let path = repo::root()?.join(PAGE);
-        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, page.trim_end().to_owned() + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("wrote {PAGE}");
         Ok(())
     }
@@ -234,7 +273,7 @@ fn many(cluster: &mut Cluster, count: usize, page: &mut String) -> Result<()> {
          | `dfcache stat` on the other node, median and 99th percentile | {before} ms |\n\
          | restart of the daemon (SIGKILL), until it has answered a local `dfcache stat` | {} ms |\n\
          | after that, until the other node finds all of a sample again | {} ms |\n\
-         | `dfcache stat` after that | {after} ms |",
+         | `dfcache stat` after that | {after} ms |\n",
         ms(imported / u32::try_from(count.max(1)).unwrap_or(1)),
         ms(restart),
         ms(announced),

@@ -126,7 +126,7 @@ impl Scheduler {
         }
         if let Some(plan) = plan {
             self.adopt_plan(now, key, plan);
-            self.adopt_pieces(now, peer, &held, &digests);
+            self.adopt_pieces(now, peer, cached.is_some(), &held, &digests);
         }
         if registration.is_wanting && !self.swarms[key].is_complete(row) {
             self.begin_wanting(peer);
@@ -145,12 +145,19 @@ impl Scheduler {
         known.peers.iter().copied().find(|peer| self.peers[*peer].swarm == *key)
     }
 
-    /// Pieces a peer brings along. A seed's word is enough, and so is anybody's where there is no
-    /// source (who imported the data is its source). Otherwise a digest needs two that agree, or the
-    /// source itself; until then the piece is not offered to anybody.
-    fn adopt_pieces(&mut self, now: Instant, peer: PeerKey, held: &PieceSet, digests: &[(u32, PieceDigest)]) {
+    /// Pieces a peer brings along. A seed's word is enough, and so is anybody's of a cached content (who
+    /// imported the data is its source). Otherwise a digest needs two that agree, or the source itself;
+    /// until then the piece is not offered to anybody.
+    fn adopt_pieces(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        is_cached: bool,
+        held: &PieceSet,
+        digests: &[(u32, PieceDigest)],
+    ) {
         let (key, host) = (self.peers[peer].swarm, self.peers[peer].host);
-        let is_trusted = self.hosts[host].is_seed() || !self.swarms[key].source.exists;
+        let is_trusted = self.hosts[host].is_seed() || is_cached;
         let Some(plan) = self.swarms[key].plan else { return };
         let top = held.iter().last().map_or(0, |piece| piece.get() + 1);
         self.make_room(key, plan.count().unwrap_or(top));

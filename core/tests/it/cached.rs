@@ -5,7 +5,7 @@ use df_core::machine::Machine;
 use df_core::piece::{Order, PiecePlan, PieceSet};
 use df_core::scheduler::{
     Cached, HostInfo, HostKey, HostKind, Input, Mode, Output, Refusal, Registration, RequestId, Scheduler,
-    SchedulerConfig, TaskView, Zone,
+    SchedulerConfig, TaskFailure, TaskView, Zone,
 };
 use df_core::time::{Duration, Instant};
 
@@ -90,8 +90,14 @@ impl Square {
     }
 
     fn register(&mut self, who: usize, byte: u8, cached: Cached) -> Vec<Output> {
+        let registration = self.holding(who, byte);
+        self.tell(Input::PeerRegistered(Box::new(Registration { cached: Some(cached), ..registration })))
+    }
+
+    /// The registration of a host that has all of a content.
+    fn holding(&self, who: usize, byte: u8) -> Registration {
         let plan = PiecePlan::with_piece_len(3, 1).unwrap();
-        self.tell(Input::PeerRegistered(Box::new(Registration {
+        Registration {
             request: RequestId(1),
             host: self.hosts[who],
             peer: PeerId::from_bytes([who as u8; 16]),
@@ -101,11 +107,11 @@ impl Square {
             digests: digests(&plan, byte),
             is_wanting: false,
             has_source: false,
-            cached: Some(cached),
+            cached: None,
             can_fetch_source: false,
             order: Order::RarestFirst,
             mode: Mode::Granted,
-        })))
+        }
     }
 
     fn holders(&mut self) -> Option<u32> {
@@ -242,4 +248,30 @@ fn copies_that_lack_are_asked_for_and_no_more() {
     // A copy is lost.
     square.tell(Input::HostLeft { host: square.hosts[2] });
     assert_eq!(woken(&square.wait(Duration::from_secs(4))), 1);
+}
+
+/// A scheduler that knows nothing, one host that has a content with a source, and one that wants it and
+/// may not ask the source. In whatever order they come: one host's word is not enough, and whoever waits
+/// is told soon.
+#[test]
+fn one_hosts_word_on_a_content_with_a_source_is_not_enough_and_nobody_waits_for_more() {
+    for is_holder_first in [true, false] {
+        let mut square = Square::new(2);
+        let holding = square.holding(0, 1);
+        let wanting = Registration {
+            plan: None,
+            held: PieceSet::new(),
+            digests: Vec::new(),
+            is_wanting: true,
+            has_source: true,
+            ..square.holding(1, 1)
+        };
+        let both = if is_holder_first { [holding, wanting] } else { [wanting, holding] };
+        let mut outputs: Vec<Output> =
+            both.into_iter().flat_map(|one| square.tell(Input::PeerRegistered(Box::new(one)))).collect();
+        (0..20).for_each(|_| outputs.extend(square.wait(Duration::from_millis(250))));
+        let is_failed = |output: &Output| matches!(output, Output::FailTask { why: TaskFailure::NoSource, .. });
+        assert!(outputs.iter().any(is_failed), "{is_holder_first} {outputs:?}");
+        assert!(!outputs.iter().any(|output| matches!(output, Output::Grant { .. })), "{outputs:?}");
+    }
 }

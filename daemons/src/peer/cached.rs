@@ -102,10 +102,10 @@ impl Peer {
         }
         self.links().wait(&task, LINK_TERM).await;
         let told = self.links().delete(&task).await;
+        self.drop_content(&task).await;
         if let Ok(deleted) = &told {
             self.note_deletion(task, deleted.stamp).await;
         }
-        self.drop_content(&task).await;
         match told {
             Ok(deleted) if was_here || deleted.peers > 0 => Ok(()),
             Ok(_) => Err(absent().because("no host that can be reached has anything of it")),

@@ -21,7 +21,7 @@ use super::Peer;
 use super::fetch::{FetchError, PieceRequest};
 use super::job::Job;
 use super::origin::OriginRun;
-use super::store::Incoming;
+use super::store::{Incoming, Settling, StoredTask};
 use crate::digest::{Digest, Hasher};
 use crate::env::Env;
 use crate::pump::{Driver, Inbox};
@@ -141,8 +141,11 @@ impl Effects {
         self.peer.env().spawn_data(async move {
             match verify_whole(peer.env(), &job).await {
                 Ok(()) => {
+                    let settling = peer.store().settling();
                     job.finish(Ok(()));
-                    settle(&peer, &job).await;
+                    let stored = job.stored.clone();
+                    drop(job);
+                    settle(&peer, stored, settling).await;
                 }
                 Err(failure) => {
                     job.note_failure(failure.clone());
@@ -306,9 +309,14 @@ fn check_digest(job: &Job) -> Result<(), Failure> {
 }
 
 /// Makes a complete task durable, after its callers have been told.
-async fn settle(peer: &Peer, job: &Arc<Job>) {
-    let (store, stored) = (peer.store().clone(), job.stored.clone());
-    if let Err(failure) = peer.env().blocking(move || store.settle(&stored)).await {
-        tracing::warn!(task = %job.task, %failure, "a complete task is not durable");
+async fn settle(peer: &Peer, stored: Arc<StoredTask>, settling: Settling) {
+    let (store, task) = (peer.store().clone(), stored.id());
+    let work = move || {
+        let settled = store.settle(stored);
+        drop(settling);
+        settled
+    };
+    if let Err(failure) = peer.env().blocking(work).await {
+        tracing::warn!(%task, %failure, "a complete task is not durable");
     }
 }

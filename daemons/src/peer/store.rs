@@ -41,7 +41,7 @@ pub use draft::{Draft, Finished};
 use index::{IndexRecord, MetaStore};
 pub use label::{Keeping, Label};
 pub use piece::{Incoming, PieceWriter, Progress};
-pub use room::Room;
+pub use room::{Room, Settling};
 pub use task::{PieceState, StoredTask};
 use tokio::sync::Notify;
 
@@ -69,6 +69,7 @@ struct Inner {
     /// Held while a task's files come or go.
     files: Mutex<()>,
     evictions: Notify,
+    busy: room::Busy,
     /// Holds the lock on the directory.
     _lock: Option<Arc<dyn DiskFile>>,
 }
@@ -132,6 +133,7 @@ impl Store {
             books,
             files: Mutex::default(),
             evictions: Notify::new(),
+            busy: room::Busy::default(),
             _lock: Some(lock),
         }));
         let import = store.import_dir();
@@ -301,12 +303,13 @@ impl Store {
     ///
     /// # Errors
     /// When the disk fails; the task stays usable but is verified again after a power loss.
-    pub fn settle(&self, stored: &StoredTask) -> Result<(), Failure> {
+    pub fn settle(&self, stored: Arc<StoredTask>) -> Result<(), Failure> {
         stored.sync()?;
         for folder in [self.paths(&stored.id()).dir, self.content_dir()] {
             self.0.env.disk.sync_dir(&folder).map_err(|e| disk_failure("sync", &folder, &e))?;
         }
-        self.note(stored)?;
+        self.note(&stored)?;
+        drop(stored);
         self.on_index(|index| index.flush())
     }
 
@@ -383,6 +386,7 @@ impl Store {
     /// # Errors
     /// When the disk fails; an import is announced as new once more then.
     pub fn confirm(&self, task: &TaskId, stamp: u64) -> Result<(), Failure> {
+        let _settling = self.settling();
         let is_news = |stored: &Arc<StoredTask>| stored.is_unconfirmed() || stored.stamp() != stamp;
         let Some(stored) = self.look(task).filter(is_news) else { return Ok(()) };
         stored.confirm(stamp)?;

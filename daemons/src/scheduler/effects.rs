@@ -105,11 +105,15 @@ fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
 }
 
 fn fail(books: &mut Books, peer: PeerKey, why: TaskFailure) {
-    let said = books.task(peer).and_then(|task| books.wish(&task)).and_then(|wish| wish.failure);
+    let wish = books.task(peer).and_then(|task| books.wish(&task)).unwrap_or_default();
+    let is_cached = !wish.cid.is_empty();
     let failure = match why {
-        TaskFailure::Source => said.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
+        TaskFailure::Source => wish.failure.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
         TaskFailure::SourceChanged => Failure::new(Code::Protocol, "the content changed at its source"),
-        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource if is_cached => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content")
+            .because("or only one that neither a second nor a seed peer confirms, and the source may not be asked")
+            .hint("allow the source, or run a seed peer"),
     };
     let is_changed = why == TaskFailure::SourceChanged;
     books.tell(peer, |session| Down::FailTask(wire::FailTask { session, failure: Some(failure.into()), is_changed }));

@@ -318,7 +318,7 @@ impl Import {
         }
         known.set_keeping(self.keeping())?;
         // What was downloaded is promised to nobody, what is imported is.
-        self.peer.store().settle(known)
+        self.peer.store().settle(known.clone())
     }
 
     fn go_on(&self) -> Result<(), Failure> {

@@ -142,8 +142,8 @@ impl Keeper {
         if deleted > 0 || self.peer.store().record(&task).is_some_and(|record| !record.cid.is_empty()) {
             let peer = self.peer.clone();
             tokio::spawn(async move {
-                peer.note_deletion(task, deleted).await;
                 peer.drop_content(&task).await;
+                peer.note_deletion(task, deleted).await;
             });
         } else {
             self.peer.forget_task(&task);
