@@ -52,6 +52,9 @@ pub(crate) struct DfcacheTable {
     /// Measure this part alone and print it
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// Take the programs in this folder instead of building them in release
+    #[arg(long, value_name = "DIR", conflicts_with = "dev")]
+    programs: Option<PathBuf>,
     /// Work in a folder in this one [default: the system's for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -68,7 +71,7 @@ enum Part {
 
 impl Task for DfcacheTable {
     fn run(self) -> Result<()> {
-        let programs = build(self.dev)?;
+        let programs = self.programs.clone().map_or_else(|| build(self.dev), Ok)?;
         let mut folder = tempfile::Builder::new();
         folder.prefix("df-cache-");
         let folder = match &self.dir {
@@ -80,6 +83,8 @@ impl Task for DfcacheTable {
         let profile = if self.dev { "dev (opt-level 1)" } else { "release" };
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         writeln!(page, "Measured with the `{profile}` profile on {cores} cores; all processes share them.\n")?;
+        let load = || fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let begun = load();
 
         let wants = |part: Part| self.only.is_none_or(|only| only == part);
         if self.only != Some(Part::Link) {
@@ -103,6 +108,14 @@ impl Task for DfcacheTable {
             fs::create_dir(&folder)?;
             link::measure(&programs, &folder, rate_mbit, self.largest << 20, &mut page)?;
         }
+        let first = |load: &str| load.split(' ').next().unwrap_or("?").to_owned();
+        writeln!(
+            page,
+            "## How busy the machine was\n\nLoad average before: {}, after: {}. This command alone keeps about one core \
+             busy; with more than two the times above are those of a machine that had something else to do.\n",
+            first(&begun),
+            first(&load()),
+        )?;
         if self.only.is_some() {
             print!("{page}");
             return Ok(());
@@ -145,7 +158,7 @@ fn transcript(cluster: &Cluster, page: &mut String) -> Result<()> {
     let file = cluster.file("testfile", 10_000_000)?;
     let sum = sha256sum(&file)?;
     let by_digest = format!("import --cid sha256:{sum} --tag testtag testfile");
-    let lines: [(usize, &str, i32); 25] = [
+    let lines: [(usize, &str, i32); 27] = [
         (1, &by_digest, 0),
         (1, "import --cid sha256:xxxxxx --tag testtag testfile", 0),
         (1, "import -i testid testfile", 0),
@@ -159,6 +172,8 @@ fn transcript(cluster: &Cluster, page: &mut String) -> Result<()> {
         (2, "export -i testid testfile.export", 13),
         (2, "export -i testid -O - | sha256sum", 0),
         (2, "export -i testid --local again --json", 0),
+        (1, "import -i labelled testfile --application trainer -q", 0),
+        (1, "stat -i labelled -q --json", 0),
         (1, "list", 0),
         (2, "list --json", 0),
         (2, "import -i testid smaller", 13),

@@ -114,7 +114,9 @@ impl Babbler {
             21 => Input::PieceLost { peer, piece },
             22 if self.rng.chance(1, 4) => Input::PeerLeft { peer },
             23 if self.rng.chance(1, 4) => Input::PeerStopped { peer },
-            22 if self.rng.chance(1, 8) => Input::TaskDeleted { request: RequestId(0), task: TaskId::from_bytes([1; 32]), stamp: 1 },
+            22 if self.rng.chance(1, 8) => {
+                Input::TaskDeleted { request: RequestId(0), task: TaskId::from_bytes([1; 32]), stamp: 1 }
+            }
             _ => Input::SourceEnded { peer },
         }
     }

@@ -76,7 +76,8 @@ fn filtered(url: &str, filter: &str) -> String {
     let mut pairs: Vec<(String, String)> =
         parsed.query_pairs().into_owned().filter(|(name, _)| is_kept(name)).collect();
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    let query: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
     parsed.set_query((!query.is_empty()).then(|| query.join("&")).as_deref());
     parsed.to_string()
 }

@@ -7,8 +7,8 @@ use df_api::failure::{Code, Failure};
 use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_server::Scheduler;
 use df_api::scheduler::{
-    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, DeleteTaskResult, Host, PeerPacket, PeerResult,
-    PeerTarget, PeerTaskRequest, PieceResult, RegisterResult, StatTaskRequest, Task,
+    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, DeleteTaskResult, Host, PeerPacket,
+    PeerResult, PeerTarget, PeerTaskRequest, PieceResult, RegisterResult, StatTaskRequest, Task,
 };
 use futures_util::stream::BoxStream;
 use tokio_stream::StreamExt;

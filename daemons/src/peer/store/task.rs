@@ -214,8 +214,7 @@ impl StoredTask {
         }
         books.count_bytes();
         books.seal(&*data);
-        let label =
-            Label { shown: head.shown_url, cid: head.cid, tag: head.tag, application: head.application };
+        let label = Label { shown: head.shown_url, cid: head.cid, tag: head.tag, application: head.application };
         Ok(Self::new(id, data, paths, head.created_secs, label, books))
     }
 

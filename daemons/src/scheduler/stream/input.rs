@@ -18,11 +18,9 @@ pub(super) const fn session_of(event: &Up) -> Option<u64> {
         Up::PeerDone(done) => done.session,
         Up::PeerStopped(stopped) => stopped.session,
         Up::PeerLeft(left) => left.session,
-        Up::Host(_)
-        | Up::Deletions(_)
-        | Up::NearlyFinished(_)
-        | Up::PieceFinished(_)
-        | Up::PieceFailed(_) => return None,
+        Up::Host(_) | Up::Deletions(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => {
+            return None;
+        }
     })
 }
 

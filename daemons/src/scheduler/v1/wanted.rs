@@ -131,7 +131,8 @@ impl Wanted {
 
     /// The peer as the machine is told of it, with the stamp of what happens now.
     pub(super) fn registration(&self, request: RequestId, host: HostKey, stamp: u64) -> Registration {
-        let cached = Cached { is_imported: self.is_imported, replicas: 0, stamp: if self.is_imported { stamp } else { 0 } };
+        let cached =
+            Cached { is_imported: self.is_imported, replicas: 0, stamp: if self.is_imported { stamp } else { 0 } };
         let mut peer = [0; PeerId::LEN];
         peer.copy_from_slice(self.host.id.as_bytes());
         Registration {

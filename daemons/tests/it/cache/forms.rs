@@ -96,6 +96,20 @@ async fn an_id_that_is_a_digest_is_checked() {
     assert!(!std::fs::exists(cluster.path("x")).unwrap());
 }
 
+/// Long enough to be hashed and written to the disk while it arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_content_is_checked_as_well() {
+    let cluster = Cluster::start(0, 2).await;
+    let bytes = random(7, 40 * MIB + 3);
+    let file = cluster.file("f", &bytes);
+    let (good, bad) = (Digest::of(Algorithm::Sha256, &bytes), Digest::of(Algorithm::Sha256, b"other"));
+    ask(&cluster.daemons[0], &format!("import -i {good} {file}")).await.exits(0);
+    assert!(ask(&cluster.daemons[1], &format!("export -i {good} -O -")).await.exits(0).stdout == bytes);
+    ask(&cluster.daemons[0], &format!("import -i {bad} {file} --no-verify")).await.exits(0);
+    ask(&cluster.daemons[1], &format!("export -i {bad} {}", cluster.path("lie"))).await.exits(32);
+    assert!(!std::fs::exists(cluster.path("lie")).unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_refused_and_odd_input_is_not() {
     let cluster = Cluster::start(0, 1).await;

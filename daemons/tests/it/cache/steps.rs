@@ -164,7 +164,10 @@ fn import(store: &Store) -> Result<(), Failure> {
     let plan = PiecePlan::with_piece_len(10, 4).unwrap();
     let draft = store.draft(&request().id(), Some(10), None)?;
     for (at, bytes) in (0..).step_by(4).zip(BYTES.chunks(4)) {
-        draft.file().write_all_at(bytes, at).map_err(|e| Failure::new(df_api::failure::Code::LocalIo, e.to_string()))?;
+        draft
+            .file()
+            .write_all_at(bytes, at)
+            .map_err(|e| Failure::new(df_api::failure::Code::LocalIo, e.to_string()))?;
     }
     let digest = |bytes: &[u8]| PieceDigest::from_bytes(*blake3::hash(bytes).as_bytes());
     let finished = Finished {
