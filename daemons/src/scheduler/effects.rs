@@ -30,11 +30,15 @@ impl Driver<Scheduler> for Effects {
         }
         match output {
             Output::HostAccepted { request, host } => books.host_accepted(request, host),
-            Output::Registered { request, peer } => books.registered(request, peer, self.0.inbox()),
-            Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request),
+            Output::Registered { request, peer } => {
+                books.registered(request, peer, stamp_of(machine, peer), self.0.inbox());
+            }
+            Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request, machine),
             Output::Refuse { request, why } => books.refused(request, refusal(why)),
-            Output::TellPlan { peer, plan } => books
-                .tell(peer, |session| Down::Plan(wire::TellPlan { session, plan: Some(convert::plan_message(&plan)) })),
+            Output::TellPlan { peer, plan } => {
+                let (plan, stamp) = (Some(convert::plan_message(&plan)), stamp_of(machine, peer));
+                books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, stamp }));
+            }
             Output::TellDigests { peer, from, to } => {
                 let known = machine.digests(peer).get(from as usize..to as usize).unwrap_or_default();
                 let digests = Some(convert::digests_message(known));
@@ -62,7 +66,10 @@ impl Driver<Scheduler> for Effects {
             Output::TaskTold { request, view } => books.told(request, view),
             Output::WakeSeed { host, task } => wake(&mut books, host, &task),
             Output::FailTask { peer, why } => fail(&mut books, peer, why),
-            Output::Forget { peer } => books.forget(peer),
+            Output::Forget { peer } => {
+                let deleted = books.task(peer).and_then(|task| machine.tombstone(&task));
+                books.forget(peer, deleted);
+            }
             // Only v1 peers are offered parents, and they have been seen to.
             Output::OfferParents { .. } => {}
             Output::ListHost { host, until } => {
@@ -80,6 +87,11 @@ impl Driver<Scheduler> for Effects {
     }
 }
 
+/// The version of a cached content's name, as a peer is told.
+fn stamp_of(machine: &Scheduler, peer: PeerKey) -> u64 {
+    machine.peer(peer).map_or(0, |view| view.stamp)
+}
+
 fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
     let Some(wish) = books.wish(task) else { return };
     let wake = wire::WakeSeed {
@@ -93,11 +105,15 @@ fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
 }
 
 fn fail(books: &mut Books, peer: PeerKey, why: TaskFailure) {
-    let said = books.task(peer).and_then(|task| books.wish(&task)).and_then(|wish| wish.failure);
+    let wish = books.task(peer).and_then(|task| books.wish(&task)).unwrap_or_default();
+    let is_cached = !wish.cid.is_empty();
     let failure = match why {
-        TaskFailure::Source => said.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
+        TaskFailure::Source => wish.failure.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
         TaskFailure::SourceChanged => Failure::new(Code::Protocol, "the content changed at its source"),
-        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource if is_cached => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content")
+            .because("or only one that neither a second nor a seed peer confirms, and the source may not be asked")
+            .hint("allow the source, or run a seed peer"),
     };
     let is_changed = why == TaskFailure::SourceChanged;
     books.tell(peer, |session| Down::FailTask(wire::FailTask { session, failure: Some(failure.into()), is_changed }));
