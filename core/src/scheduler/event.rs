@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::cached::TaskView;
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
 use crate::piece::{Order, PieceNumber, PiecePlan, PieceSet};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 slotmap::new_key_type! {
     /// A host the scheduler knows, for as long as it is connected.
