@@ -31,6 +31,7 @@ mod grant;
 mod host;
 mod invariants;
 mod lane;
+mod member;
 mod membership;
 mod pool;
 mod pulling;

@@ -205,7 +205,7 @@ impl Scheduler {
 
     fn view(&self, now: Instant, task: &TaskId) -> Option<TaskView> {
         let swarm = &self.swarms[*self.tasks.get(task)?];
-        let can_serve = |member: &super::swarm::Member| self.hosts[member.host].is_offerable(now);
+        let can_serve = |member: &super::member::Member| self.hosts[member.host].is_offerable(now);
         let holders = swarm.iter().filter(|(row, member)| swarm.is_complete(*row) && can_serve(member));
         let is_done = |key: &PeerKey| self.peers.get(*key).is_some_and(|peer| peer.puller.is_done);
         Some(TaskView {
