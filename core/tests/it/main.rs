@@ -7,4 +7,5 @@ mod downloader;
 mod parts;
 mod props;
 mod pulling;
+mod registry;
 mod scheduler;
