@@ -384,6 +384,7 @@ impl Machine for Registry {
                 self.part_reported(now, member, job, part, *update);
                 return self.settle(now);
             }
+            Input::StateAsked { request } => (request, Ok(Reply::Done)),
             Input::MemberDismissed { request, member } => (request, self.dismiss(member).map(|()| Reply::Done)),
             Input::ClusterPut { request, cluster, spec, at_ms } => {
                 (request, self.put_cluster(cluster, spec, at_ms).map(Reply::Cluster))

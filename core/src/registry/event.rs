@@ -213,6 +213,11 @@ pub enum Input {
         /// How it goes.
         update: Box<PartUpdate>,
     },
+    /// The driver wants to look at the registry as it is after all it was told so far. Answered.
+    StateAsked {
+        /// Named in the answer.
+        request: RequestId,
+    },
     /// Somebody no longer wants a job. Answered.
     JobCancelled {
         /// Named in the answer.

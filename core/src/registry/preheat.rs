@@ -62,6 +62,8 @@ pub struct JobSpec {
     pub created_by: String,
     /// When it was created, in milliseconds of wall time.
     pub created_at_ms: u64,
+    /// The driver's own number for what it keeps of the job.
+    pub ticket: u64,
 }
 
 /// One content of a job.

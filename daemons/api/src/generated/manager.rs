@@ -4492,7 +4492,7 @@ pub mod member_report {
         View(super::SchedulerView),
         /// Schedulers, while the manager has asked for it.
         #[prost(message, tag = "4")]
-        Task(super::TaskView),
+        Task(super::TaskShown),
         /// Schedulers: how one part of a preheat goes.
         #[prost(message, tag = "5")]
         Part(super::PartReport),
@@ -4503,6 +4503,16 @@ pub mod member_report {
         #[prost(message, tag = "7")]
         Done(super::OrderDone),
     }
+}
+/// Answers WatchTask.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TaskShown {
+    #[prost(bytes = "vec", tag = "1")]
+    pub task_id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub host_id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "3")]
+    pub view: ::core::option::Option<TaskView>,
 }
 /// Who a member is. The address it is known by is that of its connection, unless that is of a network the manager
 /// trusts to say otherwise.
