@@ -9,6 +9,7 @@
 mod address;
 mod layers;
 mod manager;
+mod membership;
 mod mistake;
 mod peer;
 mod scheduler;
@@ -32,6 +33,7 @@ use yaml_serde::Value;
 
 pub use address::HostPort;
 pub use manager::{ManagerCommand, ManagerFlags, ManagerSettings};
+pub use membership::{ManagerAddress, ManagerLink};
 pub use peer::{
     Download, HostIdentity, Log, LogFormat, LogLevel, PeerCommand, PeerConfig, PeerFlags, Port, Schedulers, SeedPeer,
     Source, Store, Upload,

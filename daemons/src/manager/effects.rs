@@ -73,7 +73,9 @@ impl Driver<Registry> for Effects {
             Output::Configure(member) => {
                 let cluster = machine.member(member).map(|member| member.cluster);
                 if let Some(told) = cluster.and_then(|id| configuration(machine, id, self.desk.epoch())) {
-                    self.then(move |desk| drop(desk.send(member, Down::Configuration(told))));
+                    self.then(move |desk| {
+                        desk.send(member, Down::Configuration(told));
+                    });
                 }
             }
             Output::Push(id) => {

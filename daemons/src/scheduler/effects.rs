@@ -41,10 +41,11 @@ impl Driver<Scheduler> for Effects {
                 books.tell(peer, |session| Down::Digests(wire::TellDigests { session, digests }));
             }
             Output::Grant { peer, grant, piece, parent } => {
+                let transfer = machine.transfer(grant);
                 let grant = grant.data().as_ffi();
                 let parent =
                     machine.peer(parent).and_then(|view| books.parent(view.host).or_else(|| self.1.parent(view.host)));
-                books.tell_grant(peer, grant, |session| {
+                books.tell_grant(peer, (grant, transfer), |session| {
                     Down::Grant(wire::Grant { session, grant, piece: piece.get(), parent })
                 });
             }
@@ -59,9 +60,12 @@ impl Driver<Scheduler> for Effects {
             Output::TrimSource { peer, to } => {
                 books.tell(peer, |session| Down::TrimSource(wire::TrimSource { session, to }));
             }
-            Output::TaskTold { request, view } => books.told(request, view),
-            Output::WakeSeed { host, task } => wake(&mut books, host, &task),
-            Output::FailTask { peer, why } => fail(&mut books, peer, why),
+            Output::TaskTold { request, view } => match books.looker(request) {
+                Some(look) => look(machine, &mut books),
+                None => books.told(request, view),
+            },
+            Output::WakeSeed { host, task } => wake(&mut books, host, &task, false),
+            Output::FailTask { peer, why } => fail(&mut books, machine, peer, why),
             Output::Forget { peer } => books.forget(peer),
             // Only v1 peers are offered parents, and they have been seen to.
             Output::OfferParents { .. } => {}
@@ -69,6 +73,7 @@ impl Driver<Scheduler> for Effects {
                 let term = until - self.0.now();
                 let id = machine.host(host).map(|info| info.id);
                 tracing::warn!(host = ?id, term_secs = term.as_secs(), "host listed: several children accuse it");
+                books.note_listed(host, self.0.now());
             }
         }
     }
@@ -80,7 +85,8 @@ impl Driver<Scheduler> for Effects {
     }
 }
 
-fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
+/// Has a host register for a task.
+pub(super) fn wake(books: &mut Books, host: HostKey, task: &TaskId, is_preheat: bool) {
     let Some(wish) = books.wish(task) else { return };
     let wake = wire::WakeSeed {
         task_id: task.as_bytes().to_vec(),
@@ -88,17 +94,21 @@ fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
         url_meta: Some(wish.meta),
         piece_length: wish.piece_len,
         cid: wish.cid,
+        is_preheat,
     };
     books.tell_host(host, Down::WakeSeed(wake));
 }
 
-fn fail(books: &mut Books, peer: PeerKey, why: TaskFailure) {
+fn fail(books: &mut Books, machine: &Scheduler, peer: PeerKey, why: TaskFailure) {
     let said = books.task(peer).and_then(|task| books.wish(&task)).and_then(|wish| wish.failure);
     let failure = match why {
         TaskFailure::Source => said.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
         TaskFailure::SourceChanged => Failure::new(Code::Protocol, "the content changed at its source"),
         TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content"),
     };
+    if let Some(view) = machine.peer(peer) {
+        books.note_failure(view.task, view.host_id, &failure);
+    }
     let is_changed = why == TaskFailure::SourceChanged;
     books.tell(peer, |session| Down::FailTask(wire::FailTask { session, failure: Some(failure.into()), is_changed }));
 }

@@ -76,6 +76,11 @@ impl Drop for Reservation {
 }
 
 impl Store {
+    /// Bytes of contents, those promised included.
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.0.books).used_beside(None)
+    }
+
     /// Makes sure of room for `len` bytes of a task that has `have` of them on the disk already,
     /// dropping other contents if that helps. Blocks.
     ///
