@@ -118,12 +118,13 @@ fn on_signal(shutdown: &CancellationToken) -> Result<(), Failure> {
 /// When the store or a socket cannot be opened, and those of [`manager::run`].
 pub async fn run_manager(env: Env, settings: ManagerSettings, shutdown: CancellationToken) -> Result<(), Failure> {
     let db = manager::open_store(&env, &settings.data_dir).await?;
+    let prepared = manager::prepare(&env, &settings, db).await?;
     let grpc = listen(&env, settings.listen_grpc).await?;
     let rest = listen(&env, settings.listen_rest).await?;
     let at = |listener: &Listener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     let ready = format!("ready grpc={} rest={}", at(&grpc, settings.listen_grpc), at(&rest, settings.listen_rest));
     let _ = writeln!(std::io::stdout(), "{ready}");
-    manager::run(env, settings, db, ManagerIncoming { grpc, rest }, shutdown).await
+    manager::run(env, settings, prepared, ManagerIncoming { grpc, rest }, shutdown).await
 }
 
 /// Opens a dfdaemon's sockets, says where they are, and runs it.

@@ -63,6 +63,24 @@ pub async fn open_store(env: &Env, data_dir: &Path) -> Result<Arc<dyn Db>, Failu
     env.blocking(open).await
 }
 
+/// A store in which there is somebody who can sign in.
+pub struct Prepared {
+    db: Arc<dyn Db>,
+    auth: Auth,
+}
+
+/// Reads users and tokens; into a new store come the first of each, and are handed over.
+///
+/// # Errors
+/// When the store cannot be read, or what is handed over cannot be written.
+pub async fn prepare(env: &Env, settings: &ManagerSettings, db: Arc<dyn Db>) -> Result<Prepared, Failure> {
+    let (auth, bootstrap) = Auth::open(env.clone(), db.clone()).await?;
+    if let Some(bootstrap) = &bootstrap {
+        hand_over(settings, bootstrap)?;
+    }
+    Ok(Prepared { db, auth })
+}
+
 /// Runs a dfmanager until `shutdown`.
 ///
 /// # Errors
@@ -70,7 +88,7 @@ pub async fn open_store(env: &Env, data_dir: &Path) -> Result<Arc<dyn Db>, Failu
 pub async fn run(
     env: Env,
     settings: ManagerSettings,
-    db: Arc<dyn Db>,
+    Prepared { db, auth }: Prepared,
     incoming: ManagerIncoming,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
@@ -86,10 +104,6 @@ pub async fn run(
             job.spec.ticket = desk.next();
             desk.keep_order(job.spec.ticket, preheat::Order::restored(&order));
         }
-    }
-    let (auth, bootstrap) = Auth::open(env.clone(), db.clone()).await?;
-    if let Some(bootstrap) = &bootstrap {
-        hand_over(&settings, bootstrap)?;
     }
     let egress = Egress { allow: settings.source_allow.clone(), deny: settings.source_deny.clone() };
     let source = SourceConfig { egress, ca_file: settings.source_ca_file.clone(), ..SourceConfig::from_env() };

@@ -5,6 +5,8 @@
 
 mod password;
 mod records;
+mod tokens;
+mod users;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,7 +19,7 @@ use df_api::manager as wire;
 use df_core::time::Instant;
 use sha2::{Digest, Sha256};
 
-use super::db::{Change, Db, Kind};
+use super::db::{Change, Db};
 use crate::env::Env;
 use crate::sync::lock;
 use records::{StoredToken, StoredUser};
@@ -25,13 +27,8 @@ use records::{StoredToken, StoredUser};
 /// How long a token from signing in holds.
 const SESSION_TERM: Duration = Duration::from_secs(12 * 3600);
 
-/// The longest term of a token, and the one if none is said.
+/// The longest term of a token.
 const TERM_LIMIT: Duration = Duration::from_secs(3650 * 24 * 3600);
-const TERM: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Users and tokens at most; sessions that are over make room.
-const USER_LIMIT: usize = 10_000;
-const TOKEN_LIMIT: usize = 100_000;
 
 /// Longest name of a user or token, in bytes.
 const NAME_LIMIT: usize = 63;
@@ -209,15 +206,6 @@ fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-fn check_name(name: &str) -> Result<(), Failure> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
-    if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(is_plain) {
-        let message = format!("a name has 1 to {NAME_LIMIT} letters, digits and -_.@");
-        return Err(Failure::new(Code::Usage, message));
-    }
-    Ok(())
-}
-
 impl Auth {
     /// Those that are stored; with none, a root user and a token to join with are made.
     ///
@@ -386,241 +374,5 @@ impl Auth {
             let doubled = WAIT.saturating_mul(1 << (failures.count - FREE_TRIES).min(20));
             failures.free_at = now + doubled.min(WAIT_LIMIT);
         }
-    }
-
-    async fn add_token(
-        &self,
-        user: u64,
-        name: &str,
-        rights: Rights,
-        term: Duration,
-        is_session: bool,
-    ) -> Result<(String, StoredToken), Failure> {
-        let (text, hash) = secret(if is_session { "dfs_" } else { "dfp_" })?;
-        let now = self.now_ms();
-        let (token, mut changes) = {
-            let mut books = lock(&self.0.books);
-            let stale = books.drop_expired(now);
-            if books.tokens.len() >= TOKEN_LIMIT {
-                return Err(Failure::new(Code::Busy, format!("there are {TOKEN_LIMIT} tokens")));
-            }
-            let id = books.tokens.last_key_value().map_or(0, |(id, _)| *id) + 1;
-            let token = StoredToken {
-                id,
-                name: name.to_owned(),
-                user,
-                rights: rights.0,
-                hash: hash.to_vec(),
-                created_at_ms: now,
-                expires_at_ms: now.saturating_add(u64::try_from(term.as_millis()).unwrap_or(u64::MAX)),
-                used_at_ms: 0,
-                is_session,
-            };
-            books.hashes.insert(hash, id);
-            books.tokens.insert(id, token.clone());
-            (token, stale)
-        };
-        changes.push(token.change());
-        self.save(changes).await?;
-        Ok((text, token))
-    }
-
-    /// Makes a token for whoever asks.
-    ///
-    /// # Errors
-    /// [`Code::Blocked`] for rights the caller has not.
-    pub(super) async fn create_token(
-        &self,
-        caller: &Caller,
-        asked: wire::CreateTokenRequest,
-    ) -> Result<wire::CreatedToken, Failure> {
-        let rights = Rights::named(&asked.scopes)?;
-        let mut own = caller.rights;
-        if own.has(Right::Admin) {
-            own.0 |= Rights::of(&[Right::Join]).0;
-        }
-        if !own.covers(rights) {
-            return Err(Failure::new(Code::Blocked, "a token cannot allow more than its maker may do"));
-        }
-        if asked.name.is_empty() || asked.name.len() > NAME_LIMIT || asked.name.chars().any(char::is_control) {
-            return Err(Failure::new(Code::Usage, format!("a token's name has 1 to {NAME_LIMIT} bytes")));
-        }
-        let term = if asked.ttl_ms == 0 { TERM } else { Duration::from_millis(asked.ttl_ms) };
-        if term > TERM_LIMIT {
-            return Err(Failure::new(Code::Usage, "a token holds for 10 years at most"));
-        }
-        let (secret, token) = self.add_token(caller.user_id, &asked.name, rights, term, false).await?;
-        Ok(wire::CreatedToken { token: Some(token.shown(&caller.user)), secret })
-    }
-
-    /// The caller's tokens; an administrator's are all.
-    pub(super) fn tokens(&self, caller: &Caller) -> Vec<wire::Token> {
-        let books = lock(&self.0.books);
-        let is_shown = |token: &&StoredToken| caller.rights.has(Right::Admin) || token.user == caller.user_id;
-        let name = |token: &StoredToken| books.users.get(&token.user).map_or("", |user| &user.name);
-        books.tokens.values().filter(is_shown).map(|token| token.shown(name(token))).collect()
-    }
-
-    /// Makes a token worthless: one's own, or any for an administrator.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`], also for a token of somebody else.
-    pub(super) async fn revoke(&self, caller: &Caller, id: u64) -> Result<(), Failure> {
-        let change = {
-            let mut books = lock(&self.0.books);
-            let may = |token: &StoredToken| caller.rights.has(Right::Admin) || token.user == caller.user_id;
-            if !books.tokens.get(&id).is_some_and(may) {
-                return Err(Failure::new(Code::NotFound, format!("there is no token {id}")));
-            }
-            books.drop_token(id)
-        };
-        self.save(vec![change]).await
-    }
-
-    /// Changes the caller's own password; its other sessions end.
-    ///
-    /// # Errors
-    /// [`Code::Auth`] for a wrong old one.
-    pub(super) async fn change_password(&self, caller: &Caller, old: String, new: String) -> Result<(), Failure> {
-        password::check(&new)?;
-        let user = lock(&self.0.books).users.get(&caller.user_id).cloned();
-        let user = user.ok_or_else(|| unauthenticated("the user is gone"))?;
-        if !self.is_password(old, user.phc.clone()).await {
-            return Err(unauthenticated("the old password is wrong"));
-        }
-        let phc = self.hash_password(new).await?;
-        let changes = {
-            let mut books = lock(&self.0.books);
-            let Some(user) = books.users.get_mut(&caller.user_id) else { return Ok(()) };
-            (user.phc, user.must_change_password) = (phc, false);
-            let mut changes = vec![user.change()];
-            changes.extend(books.drop_sessions(caller.user_id, Some(caller.token.0)));
-            changes
-        };
-        self.save(changes).await
-    }
-
-    /// All users.
-    pub(super) fn users(&self) -> Vec<wire::User> {
-        lock(&self.0.books).users.values().map(StoredUser::shown).collect()
-    }
-
-    /// Makes a user.
-    ///
-    /// # Errors
-    /// [`Code::Exists`] for a name that is taken.
-    pub(super) async fn create_user(&self, asked: wire::CreateUserRequest) -> Result<wire::User, Failure> {
-        check_name(&asked.name)?;
-        password::check(&asked.password)?;
-        let role = asked.role();
-        let phc = self.hash_password(asked.password).await?;
-        let now = self.now_ms();
-        let user = {
-            let mut books = lock(&self.0.books);
-            if books.users.values().any(|user| user.name == asked.name) {
-                return Err(Failure::new(Code::Exists, format!("there is a user {:?}", asked.name)));
-            }
-            if books.users.len() >= USER_LIMIT {
-                return Err(Failure::new(Code::Busy, format!("there are {USER_LIMIT} users")));
-            }
-            let id = books.users.last_key_value().map_or(0, |(id, _)| *id) + 1;
-            let user = StoredUser::new(id, &asked.name, role, phc, now);
-            books.users.insert(id, user.clone());
-            user
-        };
-        self.save(vec![user.change()]).await?;
-        Ok(user.shown())
-    }
-
-    /// Changes a user. The last root that can sign in stays one.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`], [`Code::Usage`].
-    pub(super) async fn update_user(&self, asked: wire::UpdateUserRequest) -> Result<wire::User, Failure> {
-        let phc = match &asked.password {
-            Some(password) => {
-                password::check(password)?;
-                Some(self.hash_password(password.clone()).await?)
-            }
-            None => None,
-        };
-        let (shown, changes) = {
-            let mut books = lock(&self.0.books);
-            let known = books.users.get(&asked.user_id).cloned();
-            let mut user = known.ok_or_else(|| no_user(asked.user_id))?;
-            let was = user.clone();
-            if asked.role.is_some() {
-                user.role = asked.role().into();
-            }
-            user.is_disabled = asked.is_disabled.unwrap_or(user.is_disabled);
-            if let Some(phc) = phc {
-                user.phc = phc;
-            }
-            books.check_last_root(&was, Some(&user))?;
-            let is_less = user.role < was.role || user.is_disabled || user.phc != was.phc;
-            let mut changes = vec![user.change()];
-            if is_less {
-                changes.extend(books.drop_sessions(user.id, None));
-            }
-            books.users.insert(user.id, user.clone());
-            (user.shown(), changes)
-        };
-        self.save(changes).await?;
-        Ok(shown)
-    }
-
-    /// Removes a user and all its tokens.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`], and [`Code::Usage`] for the last root.
-    pub(super) async fn remove_user(&self, id: u64) -> Result<(), Failure> {
-        let changes = {
-            let mut books = lock(&self.0.books);
-            let user = books.users.get(&id).cloned().ok_or_else(|| no_user(id))?;
-            books.check_last_root(&user, None)?;
-            books.users.remove(&id);
-            let tokens: Vec<u64> =
-                books.tokens.values().filter(|token| token.user == id).map(|token| token.id).collect();
-            let mut changes = vec![Change::Remove(Kind::User, id)];
-            changes.extend(tokens.into_iter().map(|token| books.drop_token(token)));
-            changes
-        };
-        self.save(changes).await
-    }
-}
-
-fn no_user(id: u64) -> Failure {
-    Failure::new(Code::NotFound, format!("there is no user {id}"))
-}
-
-impl Books {
-    fn check_last_root(&self, was: &StoredUser, will: Option<&StoredUser>) -> Result<(), Failure> {
-        let is_root = |user: &StoredUser| user.role() == wire::Role::Root && !user.is_disabled;
-        let others = self.users.values().filter(|user| user.id != was.id && is_root(user)).count();
-        if is_root(was) && !will.is_some_and(is_root) && others == 0 {
-            return Err(Failure::new(Code::Usage, "nobody else could administer this manager"));
-        }
-        Ok(())
-    }
-
-    fn drop_token(&mut self, id: u64) -> Change {
-        if let Some(token) = self.tokens.remove(&id)
-            && let Ok(hash) = <[u8; 32]>::try_from(token.hash.as_slice())
-        {
-            self.hashes.remove(&hash);
-        }
-        Change::Remove(Kind::Token, id)
-    }
-
-    fn drop_sessions(&mut self, user: u64, but: Option<u64>) -> Vec<Change> {
-        let is_over = |token: &&StoredToken| token.user == user && token.is_session && Some(token.id) != but;
-        let over: Vec<u64> = self.tokens.values().filter(is_over).map(|token| token.id).collect();
-        over.into_iter().map(|id| self.drop_token(id)).collect()
-    }
-
-    fn drop_expired(&mut self, now_ms: u64) -> Vec<Change> {
-        let is_over = |token: &&StoredToken| token.expires_at_ms != 0 && token.expires_at_ms <= now_ms;
-        let over: Vec<u64> = self.tokens.values().filter(is_over).map(|token| token.id).collect();
-        over.into_iter().map(|id| self.drop_token(id)).collect()
     }
 }
