@@ -3,6 +3,7 @@
 
 mod access;
 mod harbor;
+mod image;
 mod members;
 mod preheat;
 mod walk;
