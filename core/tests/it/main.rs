@@ -9,3 +9,4 @@ mod props;
 mod pulling;
 mod registry;
 mod scheduler;
+mod sharing;

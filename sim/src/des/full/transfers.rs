@@ -176,12 +176,12 @@ impl Full {
         let Some(progress) = self.net.look(self.now, key, turn) else { return };
         let Some((_, owner)) = self.owners[key.place()].filter(|(flow, _)| *flow == key) else { return };
         match (owner, progress) {
-            (Owner::Fetch { child, fetch }, Progress::Nearly) => {
+            (Owner::Fetch { child, fetch }, Progress::Nearly) if self.plan.asks_early => {
                 self.send_down(child, downloader::Input::FetchNearlyFinished { fetch });
             }
             (Owner::Fetch { child, fetch }, Progress::Sent) => self.sent(child, fetch),
             (Owner::Source { node, fetch }, Progress::Sent) => self.source_sent(node, fetch),
-            (Owner::Source { .. }, Progress::Nearly) => {}
+            (_, Progress::Nearly) => {}
         }
     }
 
