@@ -153,7 +153,7 @@ impl Scheduler {
     }
 
     /// Copies of a piece of a task, those on their way included.
-    pub fn copies(&self, task: &TaskId, piece: PieceNumber) -> u32 {
+    pub fn copies_of(&self, task: &TaskId, piece: PieceNumber) -> u32 {
         self.tasks.get(task).map_or(0, |key| self.swarms[*key].availability.copies(piece))
     }
 
@@ -175,7 +175,7 @@ impl Scheduler {
         let grant = self.grants.get(grant)?;
         let (parent, child) = (self.peers.get(grant.parent)?, self.peers.get(grant.child)?);
         let task = self.swarms[child.swarm].task;
-        Some(Transfer { task, parent: parent.host, child: child.host, bytes: grant.bytes })
+        Some(Transfer { task, parent: parent.host, child: child.host, bytes: self.bytes_of(child.swarm, grant.piece) })
     }
 
     /// How many transfers are under way in a task, by who sends `.0` and who receives `.1`.

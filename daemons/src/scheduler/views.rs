@@ -288,7 +288,7 @@ fn cells(machine: &Scheduler, row: &TaskRow, shown: Option<&MemberRow>, view: &m
     for cell in numbers.chunks(view.pieces_per_cell.max(1) as usize) {
         let (mut fewest, mut held, mut coming) = (u32::MAX, 0, 0);
         for piece in cell {
-            let copies = machine.copies(&row.task, *piece);
+            let copies = machine.copies_of(&row.task, *piece);
             fewest = fewest.min(copies);
             match shown.map_or(PieceState::Missing, |shown| machine.piece_state(shown.peer, *piece)) {
                 PieceState::Held => held += 1,
