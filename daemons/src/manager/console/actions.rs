@@ -164,7 +164,7 @@ impl Service {
             ..asked.rule.unwrap_or_default()
         };
         let detail = format!("{} {:?}: {}", rule.field().as_str_name(), rule.value, rule.reason);
-        let result = match convert::rule(rule) {
+        let result = match has_effect(&rule).and_then(|()| convert::rule(rule)) {
             Ok(rule) => {
                 let rule = Box::new(rule);
                 self.0.desk.ask(|request| Input::RuleAdded { request, cluster, rule }, settings_of(cluster)).await
@@ -213,6 +213,16 @@ impl Service {
 
 fn settings_of(cluster: ClusterId) -> impl FnOnce(&Registry, Reply) -> wire::Settings + Send + 'static {
     move |registry, _| settings_message(registry, cluster).unwrap_or_default()
+}
+
+/// Says no to rules that nobody holds to yet: a rule without effect would be believed.
+fn has_effect(rule: &wire::BlockRule) -> Result<(), Failure> {
+    let no = |message: &str| Err(Failure::new(Code::Usage, message));
+    match rule.field() {
+        wire::BlockField::Priority => no("requests have no priorities yet"),
+        _ if !rule.blocks_download => no("a rule that blocks no downloads has no effect yet"),
+        _ => Ok(()),
+    }
 }
 
 /// What a change of limits says, for the audit log.
