@@ -433,7 +433,7 @@ fn jobs_come_no_faster_than_the_limit() {
     };
     assert!(create(&mut desk).is_ok() && create(&mut desk).is_ok());
     assert_eq!(create(&mut desk), Err(Refusal::TooFast));
-    desk.now = desk.now + Duration::from_millis(500);
+    desk.now += Duration::from_millis(500);
     assert!(create(&mut desk).is_ok());
 }
 

@@ -29,6 +29,9 @@ const INTERVAL_FLOOR: Duration = Duration::from_millis(200);
 /// Tasks that are watched closely at once.
 const CLOSE_LIMIT: usize = 64;
 
+/// A task that is watched, and the host whose pieces are shown, as the manager names them.
+type Close = (Vec<u8>, Vec<u8>);
+
 /// What the manager's word changes here.
 struct Node {
     desk: Desk,
@@ -36,7 +39,7 @@ struct Node {
     /// Ends the stream of views.
     watching: Mutex<Option<CancellationToken>>,
     /// And those of tasks.
-    close: Mutex<BTreeMap<(Vec<u8>, Vec<u8>), CancellationToken>>,
+    close: Mutex<BTreeMap<Close, CancellationToken>>,
 }
 
 /// Joins the cluster of the configured manager, if there is one.

@@ -31,7 +31,7 @@ pub(super) fn show(peers: u16, len: u64, programs: &super::Programs, folder: &Pa
     let origin = Origin::start(&content.path)?;
     eprintln!("the source is {}, {}", origin.url(), report::megabytes(content.len));
     let manager = start_manager(managed, folder, crew)?;
-    let join = ["--manager".as_ref(), manager.as_ref(), "--join-token-file".as_ref()];
+    let join = ["--manager", &manager, "--join-token-file"];
     let token = folder.join("manager").join("join-token");
 
     let mut command = Command::new(&programs.dfscheduler);
