@@ -134,12 +134,13 @@ impl Manager {
 
 /// Asks until there is an answer.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let mut turns = tokio::time::interval(Duration::from_millis(50));
     let asking = async {
         loop {
+            turns.tick().await;
             if let Some(answer) = ask().await {
                 return answer;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("{what}: not in time"))
