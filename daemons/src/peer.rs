@@ -16,6 +16,7 @@ pub mod store;
 pub mod sums;
 pub mod throttle;
 pub mod upload;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -257,6 +258,7 @@ impl Peer {
             job.join();
             jobs.insert(task, job.clone());
         }
+        whole::follow(&self.0.env, &job);
         self.0.downloader.tell(Input::TaskOpened(Box::new(self.opening(&job)))).await;
         Ok(Waiting { peer: self.clone(), job })
     }
@@ -273,7 +275,7 @@ impl Peer {
         job.join();
         // Once is enough, as long as nobody writes to it.
         let is_verified = job.stored.is_verified(&job.request.meta.digest);
-        let verified = if is_verified { Ok(()) } else { effects::verify_whole(&self.0.env, &job).await };
+        let verified = if is_verified { Ok(()) } else { whole::verify(&self.0.env, &job).await };
         if verified.is_err() {
             self.forget_task(&job.task);
         }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use df_core::machine::Machine;
-use df_core::time::Deadline;
+use df_core::time::{Deadline, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -65,8 +65,9 @@ where
     M::Output: Debug,
     D: Driver<M>,
 {
+    let mut checks = Checks { clock: env.clock.clone(), next: Instant::ZERO };
     loop {
-        drain(&mut machine, &mut driver);
+        drain(&mut machine, &mut driver, &mut checks);
         driver.settled(&machine);
         let deadline = machine.poll_timeout();
         tokio::select! { biased;
@@ -76,7 +77,7 @@ where
                 let Some(input) = input else { return };
                 hear(&mut machine, &env.clock, input);
                 for _ in 1..BATCH_LIMIT {
-                    drain(&mut machine, &mut driver);
+                    drain(&mut machine, &mut driver, &mut checks);
                     let Ok(input) = mail.0.try_recv() else { break };
                     hear(&mut machine, &env.clock, input);
                 }
@@ -93,13 +94,30 @@ where
     machine.handle_input(clock.now(), input);
 }
 
-fn drain<M: Machine, D: Driver<M>>(machine: &mut M, driver: &mut D)
+/// When a machine's invariants are checked: after each step as long as that takes no time, as in a
+/// simulation, whose clock stands still; else so that at most half of the time goes into it, for a check
+/// looks at everything the machine knows.
+struct Checks {
+    clock: Clock,
+    next: Instant,
+}
+
+impl Checks {
+    fn check<M: Machine>(&mut self, machine: &M) {
+        let begun = self.clock.now();
+        if cfg!(debug_assertions) && begun >= self.next {
+            machine.check_invariants();
+            let ended = self.clock.now();
+            self.next = ended + (ended - begun);
+        }
+    }
+}
+
+fn drain<M: Machine, D: Driver<M>>(machine: &mut M, driver: &mut D, checks: &mut Checks)
 where
     M::Output: Debug,
 {
-    if cfg!(debug_assertions) {
-        machine.check_invariants();
-    }
+    checks.check(machine);
     while let Some(output) = machine.poll_output() {
         tracing::trace!(?output, "wants");
         driver.act(machine, output);

@@ -29,7 +29,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use asking::Announcement;
-use messages::{RoundTrips, outgoing, registration, report_event};
+use messages::{RoundTrips, deletions, outgoing, registration, report_event};
 
 use super::Peer;
 use super::job::Job;
@@ -381,7 +381,10 @@ impl Keeper {
         let (sender, receiver) = mpsc::channel(OUTBOX_LIMIT);
         let clock = RoundTrips::new(self.peer.env().clone());
         let first = HostEvent { event: Some(Up::Host(self.host.clone())) };
-        let _ = sender.try_send(first);
+        // First who this is, then what is no more: before anybody says that he still has it.
+        for event in std::iter::once(first).chain(deletions(&self.peer.store().deletions())) {
+            let _ = sender.try_send(event);
+        }
         let requests = outgoing(receiver, clock.clone());
         let opening = async {
             let mut answers = client.announce(requests).await?.into_inner();

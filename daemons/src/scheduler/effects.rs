@@ -30,11 +30,15 @@ impl Driver<Scheduler> for Effects {
         }
         match output {
             Output::HostAccepted { request, host } => books.host_accepted(request, host),
-            Output::Registered { request, peer } => books.registered(request, peer, self.0.inbox()),
-            Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request),
+            Output::Registered { request, peer } => {
+                books.registered(request, peer, stamp_of(machine, peer), self.0.inbox());
+            }
+            Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request, machine),
             Output::Refuse { request, why } => books.refused(request, refusal(why)),
-            Output::TellPlan { peer, plan } => books
-                .tell(peer, |session| Down::Plan(wire::TellPlan { session, plan: Some(convert::plan_message(&plan)) })),
+            Output::TellPlan { peer, plan } => {
+                let (plan, stamp) = (Some(convert::plan_message(&plan)), stamp_of(machine, peer));
+                books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, stamp }));
+            }
             Output::TellDigests { peer, from, to } => {
                 let known = machine.digests(peer).get(from as usize..to as usize).unwrap_or_default();
                 let digests = Some(convert::digests_message(known));
@@ -66,7 +70,10 @@ impl Driver<Scheduler> for Effects {
             },
             Output::WakeSeed { host, task } => wake(&mut books, host, &task, false),
             Output::FailTask { peer, why } => fail(&mut books, machine, peer, why),
-            Output::Forget { peer } => books.forget(peer),
+            Output::Forget { peer } => {
+                let deleted = books.task(peer).and_then(|task| machine.tombstone(&task));
+                books.forget(peer, deleted);
+            }
             // Only v1 peers are offered parents, and they have been seen to.
             Output::OfferParents { .. } => {}
             Output::ListHost { host, until } => {
@@ -85,6 +92,11 @@ impl Driver<Scheduler> for Effects {
     }
 }
 
+/// The version of a cached content's name, as a peer is told.
+fn stamp_of(machine: &Scheduler, peer: PeerKey) -> u64 {
+    machine.peer(peer).map_or(0, |view| view.stamp)
+}
+
 /// Has a host register for a task.
 pub(super) fn wake(books: &mut Books, host: HostKey, task: &TaskId, is_preheat: bool) {
     let Some(wish) = books.wish(task) else { return };
@@ -100,11 +112,15 @@ pub(super) fn wake(books: &mut Books, host: HostKey, task: &TaskId, is_preheat: 
 }
 
 fn fail(books: &mut Books, machine: &Scheduler, peer: PeerKey, why: TaskFailure) {
-    let said = books.task(peer).and_then(|task| books.wish(&task)).and_then(|wish| wish.failure);
+    let wish = books.task(peer).and_then(|task| books.wish(&task)).unwrap_or_default();
+    let is_cached = !wish.cid.is_empty();
     let failure = match why {
-        TaskFailure::Source => said.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
+        TaskFailure::Source => wish.failure.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
         TaskFailure::SourceChanged => Failure::new(Code::Protocol, "the content changed at its source"),
-        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource if is_cached => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content")
+            .because("or only one that neither a second nor a seed peer confirms, and the source may not be asked")
+            .hint("allow the source, or run a seed peer"),
     };
     if let Some(view) = machine.peer(peer) {
         books.note_failure(view.task, view.host_id, &failure);

@@ -18,6 +18,7 @@ use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_event::Event as Down;
 use df_api::scheduler::{self as wire, AnnounceResponse, SchedulerEvent};
 use df_api::task::TaskRequest;
+use df_api::v1;
 use df_core::id::{HostId, TaskId};
 use df_core::piece::{Order, PiecePlan, PieceSet};
 use df_core::scheduler::{
@@ -81,6 +82,8 @@ pub(super) struct Books {
     slots: Slots,
     /// What hosts could not fetch, for preheats.
     failures: BTreeMap<(TaskId, HostId), String>,
+    /// Tasks by the ids Dragonfly v1 clients know them by.
+    foreign: BTreeMap<TaskId, TaskId>,
 }
 
 /// One host's stream.
@@ -201,7 +204,9 @@ impl Session {
             stream.seen = Some((message.sequence, now));
         }
         for event in message.events.into_iter().filter_map(|event| event.event) {
-            if let Some(input) = self.understand(event)? {
+            if let Up::Deletions(deletions) = event {
+                self.desk.hear_deletions(&deletions).await?;
+            } else if let Some(input) = self.understand(event)? {
                 self.desk.0.inbox.tell(input).await;
             }
         }
@@ -284,7 +289,9 @@ impl Session {
                 wish.plan = plan;
             }
         }
-        let cached = is_cached.then_some(Cached { is_imported: register.is_imported, replicas: register.replicas });
+        let (is_imported, replicas) = (register.is_imported, register.replicas);
+        let stamp = if is_imported { self.desk.stamp() } else { self.desk.plausible(register.stamp) };
+        let cached = is_cached.then_some(Cached { is_imported, replicas, stamp });
         let request = RequestId(self.desk.next());
         let stream = books.streams.get_mut(&self.id).ok_or_else(|| Malformed("the stream is closed".to_owned()))?;
         if stream.peers.len() + stream.waiting.len() >= SESSION_LIMIT {
@@ -332,6 +339,11 @@ impl Books {
         if self.tasks.len() >= TASK_LIMIT && !self.tasks.contains_key(&task) {
             self.tasks.pop_first();
         }
+        if let Some(cid) = &wish.cid
+            && let Ok(foreign) = v1::cache_task_id(cid, &wish.meta.tag).parse()
+        {
+            self.remember_as(foreign, task);
+        }
         let known = self.tasks.entry(task).or_default();
         known.cid = wish.cid.unwrap_or_default();
         (known.url, known.meta, known.piece_len) = (wish.url.to_string(), wish.meta, wish.piece_len);
@@ -377,13 +389,13 @@ impl Books {
 
     /// The machine has accepted a peer: it is told what its host said of it meanwhile, before
     /// anything the host says now.
-    pub(super) fn registered(&mut self, request: RequestId, peer: PeerKey, inbox: &Inbox<Input>) {
+    pub(super) fn registered(&mut self, request: RequestId, peer: PeerKey, stamp: u64, inbox: &Inbox<Input>) {
         let Some(Asked::Peer(seat)) = self.requests.remove(&request) else { return };
         let Some(stream) = self.streams.get_mut(&seat.stream) else { return };
         stream.peers.insert(seat.session, peer);
         let waiting = stream.waiting.remove(&seat.session).unwrap_or_default();
         self.peers.insert(peer, seat);
-        self.tell_stream(seat.stream, Down::Registered(wire::Registered { session: seat.session }));
+        self.tell_stream(seat.stream, Down::Registered(wire::Registered { session: seat.session, stamp }));
         let mut inputs = waiting.into_iter().filter_map(|event| peer_input(peer, event).ok());
         if !inputs.all(|input| inbox.try_tell(input)) {
             self.cut(seat.stream);
@@ -459,13 +471,14 @@ impl Books {
         self.tasks.get(task).cloned()
     }
 
-    /// A peer is gone on the scheduler's own decision.
-    pub(super) fn forget(&mut self, peer: PeerKey) {
+    /// A peer is gone on the scheduler's own decision: what it has was deleted, up to the stamp, or is
+    /// not what the source has any more.
+    pub(super) fn forget(&mut self, peer: PeerKey, deleted: Option<u64>) {
         let Some(Seat { stream: id, session, .. }) = self.peers.remove(&peer) else { return };
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.peers.remove(&session);
         }
-        self.tell_stream(id, Down::Forget(wire::Forget { session }));
+        self.tell_stream(id, Down::Forget(wire::Forget { session, deleted: deleted.unwrap_or(0) }));
     }
 
     /// The task of a peer.

@@ -45,7 +45,7 @@ impl Keeper {
         Ok(match event {
             Down::Registered(registered) => {
                 if let Some(task) = self.task(registered.session) {
-                    self.links.confirmed(&self.peer, task);
+                    self.links.confirmed(&self.peer, task, registered.stamp);
                 }
                 None
             }
@@ -94,7 +94,7 @@ impl Keeper {
             }),
             Down::Forget(forget) => {
                 if let Some(task) = self.task(forget.session) {
-                    self.forget(task);
+                    self.forget(task, forget.deleted);
                 }
                 None
             }
@@ -105,7 +105,10 @@ impl Keeper {
     async fn adopt_plan(&self, told: &wire::TellPlan) -> bool {
         let plan = convert::plan(told.plan.unwrap_or_default());
         match (self.task(told.session), plan) {
-            (Some(task), Ok(plan)) => self.peer.adopt_plan(&task, plan).await,
+            (Some(task), Ok(plan)) => {
+                self.links.note_stamp(&self.peer, task, told.stamp);
+                self.peer.adopt_plan(&task, plan).await
+            }
             _ => true,
         }
     }
@@ -133,11 +136,15 @@ impl Keeper {
         Ok(host)
     }
 
-    /// What is stored of a task is not what it should be any more; or its name was deleted.
-    fn forget(&self, task: TaskId) {
-        if self.peer.store().record(&task).is_some_and(|record| !record.cid.is_empty()) {
+    /// What is stored of a task is not what it should be any more; or its name was deleted, up to a
+    /// version.
+    fn forget(&self, task: TaskId, deleted: u64) {
+        if deleted > 0 || self.peer.store().record(&task).is_some_and(|record| !record.cid.is_empty()) {
             let peer = self.peer.clone();
-            tokio::spawn(async move { peer.drop_content(&task).await });
+            tokio::spawn(async move {
+                peer.drop_content(&task).await;
+                peer.note_deletion(task, deleted).await;
+            });
         } else {
             self.peer.forget_task(&task);
         }

@@ -66,6 +66,12 @@ pub struct IndexRecord {
     /// Whether it was imported here and no scheduler has confirmed that yet.
     #[prost(bool, tag = "13")]
     pub is_unconfirmed: bool,
+    /// Version of a cached content's name, as it was last told; 0 if never.
+    #[prost(uint64, tag = "14")]
+    pub stamp: u64,
+    /// The application it was imported for.
+    #[prost(string, tag = "15")]
+    pub application: String,
 }
 
 /// A place for index records.
