@@ -428,24 +428,6 @@ impl Books {
         }
     }
 
-    /// Gathers a grant, and remembers whose it is.
-    pub(super) fn tell_grant(
-        &mut self,
-        peer: PeerKey,
-        (grant, transfer): (u64, Option<Transfer>),
-        event: impl FnOnce(u64) -> Down,
-    ) {
-        if let Some(seat) = self.peers.get(&peer).copied() {
-            self.grants.insert(grant, (seat.stream, transfer));
-            self.tell_stream(seat.stream, event(seat.session));
-        }
-    }
-
-    /// A grant is over on the scheduler's own decision.
-    pub(super) fn forget_grant(&mut self, grant: u64) {
-        self.grants.remove(&grant);
-    }
-
     /// Gathers an event for a host.
     pub(super) fn tell_host(&mut self, host: HostKey, event: Down) {
         if let Some(stream) = self.hosts.get(&host).copied() {

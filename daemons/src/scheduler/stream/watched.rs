@@ -6,9 +6,10 @@ use df_api::failure::{Code, Failure};
 use df_api::manager::HostLimits;
 use df_api::scheduler as wire;
 use df_api::scheduler::host_event::Event as Up;
+use df_api::scheduler::scheduler_event::Event as Down;
 use df_api::task::TaskRequest;
 use df_core::id::{HostId, TaskId};
-use df_core::scheduler::{HostInfo, HostKey, HostKind, Input, PeerKey, RequestId, Scheduler};
+use df_core::scheduler::{HostInfo, HostKey, HostKind, Input, PeerKey, RequestId, Scheduler, Transfer};
 use df_core::time::Instant;
 use tokio::sync::oneshot;
 
@@ -111,6 +112,24 @@ impl Desk {
 }
 
 impl Books {
+    /// Gathers a grant, and remembers whose it is.
+    pub(in crate::scheduler) fn tell_grant(
+        &mut self,
+        peer: PeerKey,
+        (grant, transfer): (u64, Option<Transfer>),
+        event: impl FnOnce(u64) -> Down,
+    ) {
+        if let Some(seat) = self.peers.get(&peer).copied() {
+            self.grants.insert(grant, (seat.stream, transfer));
+            self.tell_stream(seat.stream, event(seat.session));
+        }
+    }
+
+    /// A grant is over on the scheduler's own decision.
+    pub(in crate::scheduler) fn forget_grant(&mut self, grant: u64) {
+        self.grants.remove(&grant);
+    }
+
     pub(super) fn stream_of(&self, host: &HostId) -> Option<StreamId> {
         let is_it = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.parent.host_id == host.as_bytes());
         self.hosts.values().copied().find(is_it)
