@@ -38,6 +38,7 @@ mod pulling;
 mod rank;
 mod seeding;
 mod swarm;
+mod view;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -49,6 +50,7 @@ pub use event::{
     Cached, GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration,
     RequestId, SourceFailure, TaskFailure, Zone,
 };
+pub use view::{HostRow, MemberRow, PieceState, TaskRow, Transfer};
 
 use crate::blacklist::{Blacklist, BlacklistPolicy};
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};

@@ -45,10 +45,11 @@ impl Driver<Scheduler> for Effects {
                 books.tell(peer, |session| Down::Digests(wire::TellDigests { session, digests }));
             }
             Output::Grant { peer, grant, piece, parent } => {
+                let transfer = machine.transfer(grant);
                 let grant = grant.data().as_ffi();
                 let parent =
                     machine.peer(parent).and_then(|view| books.parent(view.host).or_else(|| self.1.parent(view.host)));
-                books.tell_grant(peer, grant, |session| {
+                books.tell_grant(peer, (grant, transfer), |session| {
                     Down::Grant(wire::Grant { session, grant, piece: piece.get(), parent })
                 });
             }
@@ -63,9 +64,12 @@ impl Driver<Scheduler> for Effects {
             Output::TrimSource { peer, to } => {
                 books.tell(peer, |session| Down::TrimSource(wire::TrimSource { session, to }));
             }
-            Output::TaskTold { request, view } => books.told(request, view),
-            Output::WakeSeed { host, task } => wake(&mut books, host, &task),
-            Output::FailTask { peer, why } => fail(&mut books, peer, why),
+            Output::TaskTold { request, view } => match books.looker(request) {
+                Some(look) => look(machine, &mut books),
+                None => books.told(request, view),
+            },
+            Output::WakeSeed { host, task } => wake(&mut books, host, &task, false),
+            Output::FailTask { peer, why } => fail(&mut books, machine, peer, why),
             Output::Forget { peer } => {
                 let deleted = books.task(peer).and_then(|task| machine.tombstone(&task));
                 books.forget(peer, deleted);
@@ -76,6 +80,7 @@ impl Driver<Scheduler> for Effects {
                 let term = until - self.0.now();
                 let id = machine.host(host).map(|info| info.id);
                 tracing::warn!(host = ?id, term_secs = term.as_secs(), "host listed: several children accuse it");
+                books.note_listed(host, self.0.now());
             }
         }
     }
@@ -92,7 +97,8 @@ fn stamp_of(machine: &Scheduler, peer: PeerKey) -> u64 {
     machine.peer(peer).map_or(0, |view| view.stamp)
 }
 
-fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
+/// Has a host register for a task.
+pub(super) fn wake(books: &mut Books, host: HostKey, task: &TaskId, is_preheat: bool) {
     let Some(wish) = books.wish(task) else { return };
     let wake = wire::WakeSeed {
         task_id: task.as_bytes().to_vec(),
@@ -100,11 +106,12 @@ fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
         url_meta: Some(wish.meta),
         piece_length: wish.piece_len,
         cid: wish.cid,
+        is_preheat,
     };
     books.tell_host(host, Down::WakeSeed(wake));
 }
 
-fn fail(books: &mut Books, peer: PeerKey, why: TaskFailure) {
+fn fail(books: &mut Books, machine: &Scheduler, peer: PeerKey, why: TaskFailure) {
     let wish = books.task(peer).and_then(|task| books.wish(&task)).unwrap_or_default();
     let is_cached = !wish.cid.is_empty();
     let failure = match why {
@@ -115,6 +122,9 @@ fn fail(books: &mut Books, peer: PeerKey, why: TaskFailure) {
             .because("or only one that neither a second nor a seed peer confirms, and the source may not be asked")
             .hint("allow the source, or run a seed peer"),
     };
+    if let Some(view) = machine.peer(peer) {
+        books.note_failure(view.task, view.host_id, &failure);
+    }
     let is_changed = why == TaskFailure::SourceChanged;
     books.tell(peer, |session| Down::FailTask(wire::FailTask { session, failure: Some(failure.into()), is_changed }));
 }

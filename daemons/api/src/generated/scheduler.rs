@@ -601,6 +601,9 @@ pub struct WakeSeed {
     pub piece_length: u64,
     #[prost(string, tag = "5")]
     pub cid: ::prost::alloc::string::String,
+    /// On an operator's word: any host fetches it.
+    #[prost(bool, tag = "6")]
+    pub is_preheat: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FailTask {

@@ -42,7 +42,7 @@ fn no_scheduler() -> Failure {
 impl Links {
     /// Whether there are schedulers at all.
     pub fn has_schedulers(&self) -> bool {
-        !self.0.links.is_empty()
+        !self.roster().links.is_empty()
     }
 
     /// Waits until a task has a scheduler, but not longer than `term`.
@@ -162,8 +162,8 @@ impl Links {
 
     /// Clients of the linked schedulers, a task's own first.
     fn clients(&self, task: &TaskId) -> Vec<SchedulerClient<Channel>> {
-        let links = self.0.ring.owners(task).filter_map(|name| self.0.links.get(name));
-        let channels = links.filter_map(|link| {
+        let roster = self.roster();
+        let channels = roster.of(task).filter_map(|link| {
             let link = lock(link);
             link.stream.as_ref().and(link.channel.clone())
         });

@@ -37,7 +37,7 @@ impl Keeper {
     }
 
     fn task(&self, session: u64) -> Option<TaskId> {
-        self.link().and_then(|link| lock(link).sessions.get(&session).copied())
+        lock(&self.link).sessions.get(&session).copied()
     }
 
     /// What an event means to the downloader; those that are for others are seen to here.
@@ -162,7 +162,7 @@ impl Keeper {
         if request.id() != task {
             return Err(convert::Malformed("a task id that is not the request's".to_owned()));
         }
-        self.peer.take_duty(request);
+        self.peer.take_duty(request, wake.is_preheat);
         Ok(())
     }
 }

@@ -135,7 +135,8 @@ impl SledIndex {
     }
 }
 
-fn try_open(path: &Path) -> Result<sled::Db, String> {
+/// Opens a database within the bounds that this project keeps sled in; panics are caught.
+pub(crate) fn try_open(path: &Path) -> Result<sled::Db, String> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES)
@@ -154,7 +155,8 @@ fn try_open(path: &Path) -> Result<sled::Db, String> {
     }
 }
 
-fn move_snapshots(path: &Path) {
+/// Drops snapshots, which may be damaged: the log alone suffices.
+pub(crate) fn move_snapshots(path: &Path) {
     let Ok(entries) = std::fs::read_dir(path) else { return };
     for entry in entries.filter_map(Result::ok) {
         if entry.file_name().to_string_lossy().starts_with("snap.") {

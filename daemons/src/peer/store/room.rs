@@ -106,6 +106,11 @@ impl Drop for Reservation {
 }
 
 impl Store {
+    /// Bytes of contents, those promised included.
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.0.books).used_beside(None)
+    }
+
     /// Begins work on a complete task that must not be mistaken for somebody's use of it.
     pub fn settling(&self) -> Settling {
         *lock(&self.0.busy.count) += 1;
