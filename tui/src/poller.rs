@@ -1,63 +1,98 @@
-//! Asks a daemon over its unix socket what it has.
+//! Where news come from, and where orders go.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use df_api::failure::Failure;
+use tokio::sync::mpsc;
 
-use df_api::dfdaemon::daemon_client::DaemonClient;
-use df_api::dfdaemon::{ListEntry, ListRequest};
-use df_api::failure::{Code, Failure};
-use df_api::status::failure_of;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tokio::time::timeout;
-use tonic::transport::Channel;
+use crate::app::Interest;
+use crate::demo::Demo;
+use crate::event::Event;
+use crate::model::Snapshot;
+use crate::request::Request;
 
-/// How long a daemon may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-
-/// Entries that are kept; a node with more shows the first.
-const ENTRY_LIMIT: usize = 100_000;
-
-/// One daemon.
-#[derive(Clone)]
-pub struct Poller {
-    client: DaemonClient<Channel>,
+/// What is wanted of a source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// News, a second after the last.
+    News(Interest),
+    /// What is known now, about something else.
+    Look(Interest),
+    /// Changes.
+    Order(Vec<Request>),
 }
 
-impl Poller {
-    /// The daemon that listens at `socket`. Connects when it is first asked.
-    ///
-    /// # Errors
-    /// None that a path can cause.
-    pub fn new(socket: PathBuf) -> Result<Self, Failure> {
-        let connector = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        let channel = df_api::dial::channel("daemon", connector)
-            .map_err(|error| Failure::new(Code::Internal, "cannot address the daemon").because(error))?;
-        Ok(Self { client: DaemonClient::new(channel) })
-    }
+/// Where news come from.
+pub enum Source {
+    /// A cluster that is made up.
+    Demo(Box<Demo>),
+}
 
-    /// The contents cached on the node.
-    ///
-    /// # Errors
-    /// [`Code::DaemonDown`] when it does not answer, or what it answers instead.
-    pub async fn list(&mut self) -> Result<Vec<ListEntry>, Failure> {
-        let down = || Failure::new(Code::DaemonDown, "the daemon does not answer").hint("is it running?");
-        timeout(ANSWER_LIMIT, self.ask()).await.map_err(|_| down())?.map_err(|status| match status.code() {
-            tonic::Code::Unavailable => down().because(status.message()),
-            _ => failure_of(&status),
-        })
-    }
-
-    async fn ask(&mut self) -> Result<Vec<ListEntry>, tonic::Status> {
-        let mut parts = self.client.list(ListRequest::default()).await?.into_inner();
-        let mut entries = Vec::new();
-        while let Some(part) = parts.message().await? {
-            let room = ENTRY_LIMIT - entries.len();
-            entries.extend(part.entries.into_iter().take(room));
+impl Source {
+    /// What there is to see now.
+    pub async fn look(&mut self, interest: &Interest) -> Snapshot {
+        match self {
+            Self::Demo(demo) => demo.snapshot(interest),
         }
-        Ok(entries)
+    }
+
+    /// Carries out one request, and says what came of it.
+    ///
+    /// # Errors
+    /// What kept it from being carried out.
+    pub async fn carry_out(&mut self, request: &Request) -> Result<String, Failure> {
+        match self {
+            Self::Demo(demo) => demo.carry_out(request),
+        }
+    }
+
+    /// One second later, where time is made up too.
+    pub fn step(&mut self) {
+        match self {
+            Self::Demo(demo) => demo.step(),
+        }
+    }
+
+    /// Answers wishes until nobody has any more.
+    pub async fn serve(mut self, mut wishes: mpsc::Receiver<Wish>, news: mpsc::Sender<Event>) {
+        while let Some(mut wish) = wishes.recv().await {
+            // Who asked twice wants the latest; orders are never passed over.
+            while !matches!(wish, Wish::Order(_))
+                && let Ok(next) = wishes.try_recv()
+            {
+                if matches!(wish, Wish::News(_)) {
+                    self.step();
+                }
+                wish = next;
+            }
+            let told = match wish {
+                Wish::News(interest) => {
+                    self.step();
+                    vec![Event::Seen(Box::new(self.look(&interest).await))]
+                }
+                Wish::Look(interest) => vec![Event::Seen(Box::new(self.look(&interest).await))],
+                Wish::Order(requests) => self.order(&requests).await,
+            };
+            for event in told {
+                if news.send(event).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// All requests, up to the first that fails.
+    async fn order(&mut self, requests: &[Request]) -> Vec<Event> {
+        let mut done = String::new();
+        for (at, request) in requests.iter().enumerate() {
+            match self.carry_out(request).await {
+                Ok(text) => done = text,
+                Err(failure) => {
+                    let before = if at == 0 { String::new() } else { format!(" (after {at} of {})", requests.len()) };
+                    let message = format!("{}{before}", failure.message);
+                    return vec![Event::Failed(Failure { message, ..failure })];
+                }
+            }
+        }
+        let text = if requests.len() > 1 { format!("{} done; the last: {done}", requests.len()) } else { done };
+        vec![Event::Done(text)]
     }
 }

@@ -1,59 +1,209 @@
-//! The terminal: keys become events, frames are drawn, and it is left as it was found.
+//! The terminal: what is pressed becomes events, frames are drawn, and it is left as it was found: on
+//! the way out, in the background, and after a panic.
 
-use std::io;
+use std::io::{self, Stdout, Write};
+use std::panic;
+use std::sync::Once;
 use std::time::Duration;
 
-use crossterm::event::{self, KeyCode, KeyEventKind, KeyModifiers};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crossterm::cursor;
+use crossterm::event::{
+    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, EventStream,
+};
+use crossterm::terminal::{self, EnterAlternateScreen, LeaveAlternateScreen};
 use df_api::failure::{Code, Failure};
-use ratatui::DefaultTerminal;
-use tokio::runtime::Runtime;
+use futures_util::StreamExt;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::app::{Action, App, Event, Key};
-use crate::poller::Poller;
+use crate::app::{Action, App};
+use crate::event::Event;
+use crate::poller::{Source, Wish};
 use crate::view;
 
-/// How often the daemon is asked.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often news are asked for.
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows the screen until it is left.
+/// How far frames are apart at least.
+const FRAME_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Wishes and news that may wait.
+const QUEUE_LIMIT: usize = 64;
+
+/// Our hold on the terminal; let go of when dropped.
+struct Screen {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+    has_mouse: bool,
+}
+
+impl Screen {
+    fn take(has_mouse: bool) -> io::Result<Self> {
+        restore_on_panic();
+        enter(has_mouse)?;
+        let terminal = Terminal::new(CrosstermBackend::new(io::stdout()));
+        let terminal = terminal.inspect_err(|_| leave())?;
+        Ok(Self { terminal, has_mouse })
+    }
+
+    fn draw(&mut self, app: &App) -> io::Result<()> {
+        self.terminal.draw(|frame| view::draw(app, frame)).map(|_| ())
+    }
+
+    /// Takes the terminal again after somebody else had it.
+    fn retake(&mut self) -> io::Result<()> {
+        enter(self.has_mouse)?;
+        self.terminal.clear()
+    }
+
+    /// Stops this process until it is continued, the terminal left to the shell meanwhile.
+    fn suspend(&mut self) -> io::Result<()> {
+        leave();
+        kill_process(getpid(), Signal::STOP)?;
+        self.retake()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+fn enter(has_mouse: bool) -> io::Result<()> {
+    terminal::enable_raw_mode()?;
+    crossterm::execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)?;
+    if has_mouse {
+        crossterm::execute!(io::stdout(), EnableMouseCapture)?;
+    }
+    Ok(())
+}
+
+/// Best effort: there is nobody left to tell.
+fn leave() {
+    let _ = crossterm::execute!(
+        io::stdout(),
+        DisableMouseCapture,
+        DisableBracketedPaste,
+        LeaveAlternateScreen,
+        cursor::Show
+    );
+    let _ = terminal::disable_raw_mode();
+}
+
+/// Makes a panic leave the terminal first, so that its message can be read.
+fn restore_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            leave();
+            told(info);
+        }));
+    });
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::new(Code::LocalIo, "the terminal fails").because(error)
+}
+
+/// Shows the console until it is left.
 ///
 /// # Errors
 /// When the terminal fails.
-pub fn run(runtime: &Runtime, poller: &mut Poller) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::new(Code::LocalIo, "the terminal fails").because(error);
-    let mut terminal = ratatui::try_init().map_err(failed)?;
-    let ended = show(runtime, poller, &mut terminal);
-    ratatui::restore();
-    ended.map_err(failed)
+pub async fn run(mut app: App, source: Source, has_mouse: bool) -> Result<(), Failure> {
+    let mut screen = Screen::take(has_mouse).map_err(failed)?;
+    let (wishes, wished) = mpsc::channel(QUEUE_LIMIT);
+    let (told, news) = mpsc::channel(QUEUE_LIMIT);
+    let asking = tokio::spawn(source.serve(wished, told));
+    let ended = show(&mut app, &mut screen, &wishes, news).await;
+    asking.abort();
+    drop(screen);
+    if ended.map_err(failed)? {
+        let mut out = io::stdout().lock();
+        out.write_all(view::text(&app).as_bytes()).map_err(failed)?;
+    }
+    Ok(())
 }
 
-fn show(runtime: &Runtime, poller: &mut Poller, terminal: &mut DefaultTerminal) -> io::Result<()> {
-    let mut app = App::default();
+/// Says whether the last screen is to stay.
+async fn show(
+    app: &mut App,
+    screen: &mut Screen,
+    wishes: &mpsc::Sender<Wish>,
+    mut news: mpsc::Receiver<Event>,
+) -> io::Result<bool> {
+    let mut pressed = EventStream::new();
+    let mut seconds = interval(NEWS_INTERVAL);
+    let mut frames = interval(FRAME_INTERVAL);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stopped = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
+    let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
+    let mut ended = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
+    let size = terminal::size()?;
+    app.handle(Event::Resized(size.0, size.1));
+    let mut is_stale = true;
     loop {
-        let listed = runtime.block_on(poller.list());
-        app.handle(listed.map_or_else(|failure| Event::Failed(failure.message), Event::Listed));
-        terminal.draw(|frame| view::draw(&app, frame))?;
-        while event::poll(ASK_INTERVAL)? {
-            let pressed = key(&event::read()?).and_then(|key| app.handle(Event::Pressed(key)));
-            match pressed {
-                Some(Action::Quit) => return Ok(()),
-                Some(Action::Ask) => break,
-                None => {
-                    terminal.draw(|frame| view::draw(&app, frame))?;
+        let event = tokio::select! { biased;
+            _ = ended.recv() => return Ok(false),
+            _ = hung_up.recv() => return Ok(false),
+            _ = stopped.recv() => {
+                screen.suspend()?;
+                is_stale = true;
+                continue;
+            }
+            _ = continued.recv() => {
+                screen.retake()?;
+                is_stale = true;
+                continue;
+            }
+            read = pressed.next() => match read {
+                Some(event) => Event::of(&event?),
+                // Nobody can press anything any more.
+                None => return Ok(false),
+            },
+            _ = frames.tick(), if is_stale => {
+                screen.draw(app)?;
+                is_stale = false;
+                continue;
+            }
+            told = news.recv() => told,
+            _ = seconds.tick() => {
+                // Full: the source is slow, and has enough to do.
+                let _ = wishes.try_send(Wish::News(app.interest()));
+                Some(Event::Ticked(u64::try_from(NEWS_INTERVAL.as_millis()).unwrap_or_default()))
+            }
+        };
+        let Some(event) = event else { continue };
+        is_stale = true;
+        match app.handle(event) {
+            None => {}
+            Some(Action::Quit { keeps }) => return Ok(keeps),
+            Some(Action::Suspend) => screen.suspend()?,
+            Some(Action::Ask) => {
+                let _ = wishes.try_send(Wish::Look(app.interest()));
+            }
+            Some(Action::Order(requests)) => {
+                if wishes.try_send(Wish::Order(requests)).is_err() {
+                    let failure = Failure::new(Code::Busy, "too much is asked for already");
+                    app.handle(Event::Failed(failure));
                 }
             }
+            Some(Action::Copy(text)) => copy(&text)?,
         }
     }
 }
 
-fn key(event: &event::Event) -> Option<Key> {
-    let key = event.as_key_event().filter(|key| key.kind != KeyEventKind::Release)?;
-    match key.code {
-        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
-        KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
-        KeyCode::Char('r') => Some(Key::Refresh),
-        KeyCode::Char('j') | KeyCode::Down => Some(Key::Down),
-        KeyCode::Char('k') | KeyCode::Up => Some(Key::Up),
-        _ => None,
-    }
+/// Puts a text on the clipboard of whoever sits at the terminal (OSC 52), over ssh too.
+fn copy(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    write!(out, "\u{1b}]52;c;{}\u{7}", STANDARD.encode(text))?;
+    out.flush()
 }
