@@ -152,6 +152,8 @@ pub struct Interest {
     pub task: Option<String>,
     /// The host whose pieces are wanted; the manager's choice if there is none.
     pub host: Option<String>,
+    /// The job whose parts are wanted.
+    pub job: Option<String>,
 }
 
 /// Everything that is shown.
@@ -253,7 +255,7 @@ impl App {
                 None
             }
             Event::Done(text) => {
-                self.say(Mark::Good, text);
+                self.done(text);
                 Some(Action::Ask)
             }
             Event::Failed(failure) => {
@@ -267,7 +269,14 @@ impl App {
 
     /// What news are wanted about.
     pub fn interest(&self) -> Interest {
-        Interest { screen: self.screen, task: self.task.clone(), host: self.task_host.clone() }
+        let jobs = self.lists.get(&List::Jobs).filter(|_| self.screen == Screen::Jobs);
+        let job = jobs.and_then(|state| self.snapshot.jobs.get(*state.shown.get(state.cursor)?));
+        Interest {
+            screen: self.screen,
+            task: self.task.clone(),
+            host: self.task_host.clone(),
+            job: job.map(|job| job.id.clone()),
+        }
     }
 
     /// Whether keys that change things are off: as asked for, or for want of rights. What is cached on
@@ -399,6 +408,17 @@ impl App {
             self.held = Some(snapshot);
         } else {
             self.snapshot = *snapshot;
+        }
+    }
+
+    /// One line is glanced at; what has more is to be read, and stays until it is closed.
+    fn done(&mut self, text: String) {
+        if text.contains('\n') {
+            let lines = text.lines().map(str::to_owned).collect();
+            self.notice = None;
+            self.mode = Mode::Page(Page { title: "done".to_owned(), lines: Some(lines), top: 0 });
+        } else {
+            self.say(Mark::Good, text);
         }
     }
 

@@ -7,11 +7,12 @@ use std::str::FromStr;
 use clap::Parser;
 use df_api::failure::{Code, Failure};
 
+use crate::access::Access;
 use crate::app::{App, Setup};
 use crate::demo::Demo;
 use crate::event::Event;
 use crate::model::{Contact, Snapshot};
-use crate::poller::Source;
+use crate::poller::{Daemon, Live, Source};
 use crate::screen::Screen;
 use crate::theme::Theme;
 use crate::{terminal, view};
@@ -26,6 +27,8 @@ const DEMO_PAST_S: u64 = 60;
 #[derive(Parser, Debug)]
 #[command(name = "dfconsole", version, after_help = EXAMPLES)]
 pub struct Console {
+    #[command(flatten)]
+    access: Access,
     /// The daemon of this node, for the screen of cached contents
     #[arg(
         short,
@@ -125,7 +128,11 @@ impl Console {
     }
 
     fn source(&self) -> Result<Source, Failure> {
-        Ok(Source::Demo(Box::new(Demo::new(self.seed, self.hosts.into(), self.tasks.into()))))
+        if self.demo {
+            return Ok(Source::Demo(Box::new(Demo::new(self.seed, self.hosts.into(), self.tasks.into()))));
+        }
+        let daemon = Daemon::new(self.endpoint.clone())?;
+        Ok(Source::Live(Box::new(Live::new(self.access.manager()?, Some(daemon), self.access.cluster.clone()))))
     }
 
     async fn run(&self) -> Result<(), Failure> {

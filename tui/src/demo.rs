@@ -206,6 +206,7 @@ impl Demo {
     pub fn snapshot(&self, interest: &Interest) -> Snapshot {
         let mut snapshot = self.snapshot.clone();
         let at = interest.task.as_ref().and_then(|id| snapshot.tasks.iter().position(|task| task.id == *id));
+        snapshot.job = interest.job.as_ref().and_then(|id| snapshot.jobs.iter().find(|job| job.id == *id)).cloned();
         snapshot.task = at.map(|at| swarm::view(self.seed, at as u64, interest.host.as_deref(), &snapshot));
         snapshot
     }

@@ -101,6 +101,7 @@ pub fn panes(app: &App) -> Vec<(Pane, Rect)> {
             let [clusters, ring] = Layout::horizontal([Constraint::Fill(2), Constraint::Fill(1)]).areas(below);
             vec![(Pane::List(List::Members), members), (Pane::List(List::Clusters), clusters), (Pane::Ring, ring)]
         }
+        (Screen::Jobs, _) => halves(body, List::Jobs, List::Parts),
         (Screen::Blacklist, _) => halves(body, List::Isolated, List::Blocks),
         (Screen::Admin, _) => {
             let [above, below] = Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(body);

@@ -21,5 +21,7 @@ mod widget;
 pub mod view;
 pub mod demo;
 pub mod poller;
+pub mod access;
 pub mod terminal;
 pub mod console;
+pub mod control;

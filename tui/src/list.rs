@@ -203,6 +203,8 @@ pub enum List {
     Clusters,
     /// Preheats.
     Jobs,
+    /// Parts of the job that is looked at.
+    Parts,
     /// Hosts that are not used.
     Isolated,
     /// The operator's block list.
@@ -231,7 +233,7 @@ fn rows<T: Listed>(items: &[T]) -> Vec<&dyn Row> {
 
 impl List {
     /// Every list.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Busiest,
         Self::Attention,
         Self::Tasks,
@@ -242,6 +244,7 @@ impl List {
         Self::Members,
         Self::Clusters,
         Self::Jobs,
+        Self::Parts,
         Self::Isolated,
         Self::Blocks,
         Self::Contents,
@@ -265,6 +268,7 @@ impl List {
             Self::Members => "members",
             Self::Clusters => "clusters",
             Self::Jobs => "jobs",
+            Self::Parts => "parts",
             Self::Isolated => "blacklist and isolation",
             Self::Blocks => "block list",
             Self::Contents => "cached on this node",
@@ -289,6 +293,7 @@ impl List {
             Self::Members => heads::<m::Member>(),
             Self::Clusters => heads::<m::Cluster>(),
             Self::Jobs => heads::<m::Job>(),
+            Self::Parts => heads::<m::JobPart>(),
             Self::Isolated => heads::<m::Isolated>(),
             Self::Blocks => heads::<m::Block>(),
             Self::Contents => heads::<m::Content>(),
@@ -317,6 +322,7 @@ impl List {
             Self::Members => rows(&snapshot.members),
             Self::Clusters => rows(&snapshot.clusters),
             Self::Jobs => rows(&snapshot.jobs),
+            Self::Parts => snapshot.job.as_ref().map_or_else(Vec::new, |job| rows(&job.parts)),
             Self::Isolated => rows(&snapshot.isolated),
             Self::Blocks => rows(&snapshot.policy.blocks),
             Self::Contents => rows(&snapshot.contents),
@@ -343,6 +349,23 @@ impl List {
             _ => return None,
         };
         self.column(name).map(|column| (column, is_falling))
+    }
+}
+
+/// The row with this name or id, or the only one whose name or id begins so.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn named<'a>(rows: Vec<&'a dyn Row>, name: &str, what: &str) -> Result<&'a dyn Row, String> {
+    if name.is_empty() {
+        return Err(format!("say which {what}"));
+    }
+    let exact = rows.iter().find(|row| row.key() == name || row.name() == name);
+    let mut begun = rows.iter().filter(|row| row.key().starts_with(name) || row.name().starts_with(name));
+    match (exact, begun.next(), begun.next()) {
+        (Some(row), ..) | (None, Some(row), None) => Ok(*row),
+        (None, Some(_), Some(_)) => Err(format!("more than one {what} begins with {name}")),
+        (None, None, _) => Err(format!("there is no {what} {name}")),
     }
 }
 

@@ -194,6 +194,8 @@ pub struct Snapshot {
     pub clusters: Vec<Cluster>,
     /// Preheats and other jobs.
     pub jobs: Vec<Job>,
+    /// The job that is looked at, with its parts.
+    pub job: Option<Job>,
     /// Hosts that are not used.
     pub isolated: Vec<Isolated>,
     /// Contents cached on this node.

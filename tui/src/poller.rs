@@ -1,6 +1,7 @@
 //! Where news come from, and where orders go.
 
-use df_api::failure::Failure;
+use df_api::failure::{Code, Failure};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::app::Interest;
@@ -8,6 +9,18 @@ use crate::demo::Demo;
 use crate::event::Event;
 use crate::model::Snapshot;
 use crate::request::Request;
+
+mod daemon;
+mod live;
+mod manager;
+mod orders;
+mod policy;
+pub(crate) mod rows;
+mod wire;
+
+pub use daemon::Daemon;
+pub use live::Live;
+pub use manager::Manager;
 
 /// What is wanted of a source.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,10 +33,29 @@ pub enum Wish {
     Order(Vec<Request>),
 }
 
+/// What came of a request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// In words; several lines are to be read, not glanced at.
+    pub text: String,
+    /// In full.
+    pub json: Value,
+}
+
+impl Outcome {
+    /// What can be said in words alone.
+    pub fn said(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { json: json!({ "done": text }), text }
+    }
+}
+
 /// Where news come from.
 pub enum Source {
     /// A cluster that is made up.
     Demo(Box<Demo>),
+    /// A manager and the daemon of this node.
+    Live(Box<Live>),
 }
 
 impl Source {
@@ -31,23 +63,47 @@ impl Source {
     pub async fn look(&mut self, interest: &Interest) -> Snapshot {
         match self {
             Self::Demo(demo) => demo.snapshot(interest),
+            Self::Live(live) => live.look(interest).await,
         }
     }
 
-    /// Carries out one request, and says what came of it.
+    /// What there is to see of one screen alone, for whoever wants it once.
+    ///
+    /// # Errors
+    /// What the manager says, if it does not answer that.
+    pub async fn look_at(&mut self, interest: &Interest) -> Result<Snapshot, Failure> {
+        match self {
+            Self::Demo(demo) => Ok(demo.snapshot(interest)),
+            Self::Live(live) => live.look_at(interest).await,
+        }
+    }
+
+    /// Carries out one request.
     ///
     /// # Errors
     /// What kept it from being carried out.
-    pub async fn carry_out(&mut self, request: &Request) -> Result<String, Failure> {
+    pub async fn carry_out(&mut self, request: &Request) -> Result<Outcome, Failure> {
         match self {
-            Self::Demo(demo) => demo.carry_out(request),
+            Self::Demo(demo) => demo.carry_out(request).map(Outcome::said),
+            Self::Live(live) => live.carry_out(request).await,
+        }
+    }
+
+    /// The manager itself, for what only a manager can answer.
+    ///
+    /// # Errors
+    /// For a demo, which has none.
+    pub fn manager(&mut self) -> Result<&mut Manager, Failure> {
+        match self {
+            Self::Demo(_) => Err(Failure::new(Code::Usage, "a demo has no manager")),
+            Self::Live(live) => Ok(live.manager()),
         }
     }
 
     /// One second later, where time is made up too.
     pub fn step(&mut self) {
-        match self {
-            Self::Demo(demo) => demo.step(),
+        if let Self::Demo(demo) = self {
+            demo.step();
         }
     }
 
@@ -66,33 +122,30 @@ impl Source {
             let told = match wish {
                 Wish::News(interest) => {
                     self.step();
-                    vec![Event::Seen(Box::new(self.look(&interest).await))]
+                    Event::Seen(Box::new(self.look(&interest).await))
                 }
-                Wish::Look(interest) => vec![Event::Seen(Box::new(self.look(&interest).await))],
+                Wish::Look(interest) => Event::Seen(Box::new(self.look(&interest).await)),
                 Wish::Order(requests) => self.order(&requests).await,
             };
-            for event in told {
-                if news.send(event).await.is_err() {
-                    return;
-                }
+            if news.send(told).await.is_err() {
+                return;
             }
         }
     }
 
     /// All requests, up to the first that fails.
-    async fn order(&mut self, requests: &[Request]) -> Vec<Event> {
+    async fn order(&mut self, requests: &[Request]) -> Event {
         let mut done = String::new();
         for (at, request) in requests.iter().enumerate() {
             match self.carry_out(request).await {
-                Ok(text) => done = text,
+                Ok(outcome) => done = outcome.text,
                 Err(failure) => {
                     let before = if at == 0 { String::new() } else { format!(" (after {at} of {})", requests.len()) };
                     let message = format!("{}{before}", failure.message);
-                    return vec![Event::Failed(Failure { message, ..failure })];
+                    return Event::Failed(Failure { message, ..failure });
                 }
             }
         }
-        let text = if requests.len() > 1 { format!("{} done; the last: {done}", requests.len()) } else { done };
-        vec![Event::Done(text)]
+        Event::Done(if requests.len() > 1 { format!("{} done; the last: {done}", requests.len()) } else { done })
     }
 }

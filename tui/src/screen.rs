@@ -87,7 +87,7 @@ impl Screen {
             Self::Peers => &[List::Hosts],
             Self::Topology => &[List::Tree],
             Self::Cluster => &[List::Members, List::Clusters],
-            Self::Jobs => &[List::Jobs],
+            Self::Jobs => &[List::Jobs, List::Parts],
             Self::Blacklist => &[List::Isolated, List::Blocks],
             Self::Cache => &[List::Contents],
             Self::Events => &[List::Happenings],

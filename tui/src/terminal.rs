@@ -4,6 +4,7 @@
 use std::io::{self, Stdout, Write};
 use std::panic;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,6 +18,7 @@ use df_api::failure::{Code, Failure};
 use futures_util::StreamExt;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -37,13 +39,17 @@ const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 const QUEUE_LIMIT: usize = 64;
 
 /// Our hold on the terminal; let go of when dropped.
-struct Screen {
+pub struct Hold {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     has_mouse: bool,
 }
 
-impl Screen {
-    fn take(has_mouse: bool) -> io::Result<Self> {
+impl Hold {
+    /// Takes it, with the mouse or without.
+    ///
+    /// # Errors
+    /// When there is no terminal.
+    pub fn take(has_mouse: bool) -> io::Result<Self> {
         restore_on_panic();
         enter(has_mouse)?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()));
@@ -58,7 +64,10 @@ impl Screen {
     /// Takes the terminal again after somebody else had it.
     fn retake(&mut self) -> io::Result<()> {
         enter(self.has_mouse)?;
-        self.terminal.clear()
+        let (columns, rows) = terminal::size()?;
+        // Not `clear`: it would ask the terminal where the cursor is, and the answer would be taken for
+        // keys.
+        self.terminal.resize(Rect::new(0, 0, columns, rows))
     }
 
     /// Stops this process until it is continued, the terminal left to the shell meanwhile.
@@ -69,14 +78,19 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for Hold {
     fn drop(&mut self) {
         leave();
     }
 }
 
+/// Whether the terminal is ours now. To leave it twice would put the cursor where it was before, upon
+/// what was written since.
+static IS_HELD: AtomicBool = AtomicBool::new(false);
+
 fn enter(has_mouse: bool) -> io::Result<()> {
     terminal::enable_raw_mode()?;
+    IS_HELD.store(true, Ordering::SeqCst);
     crossterm::execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)?;
     if has_mouse {
         crossterm::execute!(io::stdout(), EnableMouseCapture)?;
@@ -86,6 +100,9 @@ fn enter(has_mouse: bool) -> io::Result<()> {
 
 /// Best effort: there is nobody left to tell.
 fn leave() {
+    if !IS_HELD.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = crossterm::execute!(
         io::stdout(),
         DisableMouseCapture,
@@ -117,7 +134,7 @@ fn failed(error: io::Error) -> Failure {
 /// # Errors
 /// When the terminal fails.
 pub async fn run(mut app: App, source: Source, has_mouse: bool) -> Result<(), Failure> {
-    let mut screen = Screen::take(has_mouse).map_err(failed)?;
+    let mut screen = Hold::take(has_mouse).map_err(failed)?;
     let (wishes, wished) = mpsc::channel(QUEUE_LIMIT);
     let (told, news) = mpsc::channel(QUEUE_LIMIT);
     let asking = tokio::spawn(source.serve(wished, told));
@@ -134,7 +151,7 @@ pub async fn run(mut app: App, source: Source, has_mouse: bool) -> Result<(), Fa
 /// Says whether the last screen is to stay.
 async fn show(
     app: &mut App,
-    screen: &mut Screen,
+    screen: &mut Hold,
     wishes: &mpsc::Sender<Wish>,
     mut news: mpsc::Receiver<Event>,
 ) -> io::Result<bool> {
@@ -147,8 +164,7 @@ async fn show(
     let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
     let mut ended = signal(SignalKind::terminate())?;
     let mut hung_up = signal(SignalKind::hangup())?;
-    let size = terminal::size()?;
-    app.handle(Event::Resized(size.0, size.1));
+    app.handle(resized()?);
     let mut is_stale = true;
     loop {
         let event = tokio::select! { biased;
@@ -156,13 +172,12 @@ async fn show(
             _ = hung_up.recv() => return Ok(false),
             _ = stopped.recv() => {
                 screen.suspend()?;
-                is_stale = true;
-                continue;
+                Some(resized()?)
             }
+            // Whoever stopped us otherwise may have used the terminal.
             _ = continued.recv() => {
                 screen.retake()?;
-                is_stale = true;
-                continue;
+                Some(resized()?)
             }
             read = pressed.next() => match read {
                 Some(event) => Event::of(&event?),
@@ -186,7 +201,10 @@ async fn show(
         match app.handle(event) {
             None => {}
             Some(Action::Quit { keeps }) => return Ok(keeps),
-            Some(Action::Suspend) => screen.suspend()?,
+            Some(Action::Suspend) => {
+                screen.suspend()?;
+                app.handle(resized()?);
+            }
             Some(Action::Ask) => {
                 let _ = wishes.try_send(Wish::Look(app.interest()));
             }
@@ -199,6 +217,10 @@ async fn show(
             Some(Action::Copy(text)) => copy(&text)?,
         }
     }
+}
+
+fn resized() -> io::Result<Event> {
+    terminal::size().map(|(columns, rows)| Event::Resized(columns, rows))
 }
 
 /// Puts a text on the clipboard of whoever sits at the terminal (OSC 52), over ssh too.

@@ -3,7 +3,6 @@
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
@@ -38,8 +37,7 @@ pub fn draw_into(app: &App, area: Rect, buffer: &mut Buffer) {
         return;
     }
     if layout::shape(app.size) == Shape::TooSmall {
-        let text = format!("dfconsole needs {}x{}", LEAST.0, LEAST.1);
-        buffer.set_stringn(0, 0, text, usize::from(app.size.0), Style::new());
+        Line::raw(format!("dfconsole needs {}x{}", LEAST.0, LEAST.1)).render(mine, buffer);
         return;
     }
     let frame = layout::frame(app.size);
@@ -87,8 +85,10 @@ fn head(app: &App, area: Rect, buffer: &mut Buffer) {
     } else if app.setup.is_read_only {
         spans.push(Span::raw("  read-only"));
     }
-    if snapshot.taken_at > 0 {
-        spans.push(Span::styled(format!("  {}", format::date(snapshot.taken_at)), theme.style(Tone::Dim)));
+    let time = Span::styled(format!("  {}", format::date(snapshot.taken_at)), theme.style(Tone::Dim));
+    let has_room = spans.iter().map(Span::width).sum::<usize>() + time.width() < usize::from(area.width);
+    if snapshot.taken_at > 0 && has_room {
+        spans.push(time);
     }
     let left = Line::from(spans);
     let used = left.width();
@@ -197,6 +197,10 @@ fn list_title(app: &App, list: List) -> String {
     let view = app.snapshot.task.as_ref();
     match (list, view) {
         (List::Parents, Some(view)) => format!("parents of {}", format::clean(&view.hostname)),
+        (List::Parts, _) => match &app.snapshot.job {
+            Some(job) => format!("parts of job {}", format::clean(&job.id)),
+            None => "parts".to_owned(),
+        },
         (List::Tree, Some(view)) => format!("topology of {}", format::clean(view.task.name())),
         _ => list.title().to_owned(),
     }
@@ -239,11 +243,18 @@ fn foot(app: &App, area: Rect, buffer: &mut Buffer) {
                 Mode::Browse => keymap::named(app.list()).filter(|it| !it.is_change || !app.is_read_only()).collect(),
                 _ => keymap::KEYMAP.iter().filter(|it| it.context == context).collect(),
             };
-            let named = bindings.into_iter().flat_map(|binding| {
+            let mut line = Line::default();
+            for binding in bindings {
                 let key = binding.keys.first().map(|key| key.name()).unwrap_or_default();
-                [Span::styled(format!(" {key}"), theme.style(Tone::Key)), Span::raw(format!(" {} ", binding.help))]
-            });
-            Line::from_iter(named)
+                let (key, does) = (format!(" {key}"), format!(" {} ", binding.help));
+                // Half a word would be worse than none; all of them are in help.
+                if line.width() + key.chars().count() + does.chars().count() > usize::from(area.width) + 1 {
+                    break;
+                }
+                line.push_span(Span::styled(key, theme.style(Tone::Key)));
+                line.push_span(Span::raw(does));
+            }
+            line
         }
     };
     line.render(area, buffer);

@@ -7,7 +7,7 @@ use super::target::Target;
 use super::{Action, App, Mode};
 use crate::filter::Filter;
 use crate::keymap::Command;
-use crate::list::{List, Row};
+use crate::list::{self, List};
 use crate::model::Mark;
 use crate::request::{LimitKind, LimitScope, NewBlock, Request};
 use crate::screen::Screen;
@@ -314,25 +314,10 @@ impl App {
     }
 
     fn host_named(&self, name: &str) -> Result<Target, String> {
-        named(List::Hosts.rows(&self.snapshot), name, "peer")
+        list::named(List::Hosts.rows(&self.snapshot), name, "peer").map(Target::of)
     }
 
     fn task_named(&self, name: &str) -> Result<Target, String> {
-        named(List::Tasks.rows(&self.snapshot), name, "task")
+        list::named(List::Tasks.rows(&self.snapshot), name, "task").map(Target::of)
     }
-}
-
-/// The row with this name, or with an id that begins so.
-fn named(rows: Vec<&dyn Row>, name: &str, what: &str) -> Result<Target, String> {
-    if name.is_empty() {
-        return Err(format!("say which {what}"));
-    }
-    let exact = rows.iter().find(|row| row.key() == name || row.name() == name);
-    let mut begun = rows.iter().filter(|row| row.key().starts_with(name) || row.name().starts_with(name));
-    let row = match (exact, begun.next(), begun.next()) {
-        (Some(row), ..) | (None, Some(row), None) => row,
-        (None, Some(_), Some(_)) => return Err(format!("more than one {what} begins with {name}")),
-        (None, None, _) => return Err(format!("there is no {what} {name}")),
-    };
-    Ok(Target { id: row.key().into_owned(), name: row.name().into_owned() })
 }

@@ -12,7 +12,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn of(row: &dyn Row) -> Self {
+    pub(super) fn of(row: &dyn Row) -> Self {
         Self { id: row.key().into_owned(), name: row.name().into_owned() }
     }
 }

@@ -116,8 +116,8 @@ fn job(id: &str, image: &str, done: u32) -> Job {
     let part = |layer: u64| JobPart {
         url: format!("{image} layer {layer}"),
         task_id: format!("{:016x}", mixed(1, layer)),
-        state: state(done),
-        done: 3,
+        state: state(if layer * 140 <= u64::from(done) { 1000 } else { done }),
+        done: if layer * 140 <= u64::from(done) { 3 } else { layer % 3 },
         failed: 0,
         all: 3,
         error: String::new(),

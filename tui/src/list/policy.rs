@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::task::at;
+use super::task::{at, short};
 use super::{Column, Listed, Value};
-use crate::model::{AuditEntry, Block, Isolated, Job, Setting, Token, User};
+use crate::model::{AuditEntry, Block, Isolated, Job, JobPart, Setting, Token, User};
 
 impl Listed for Job {
     const COLUMNS: &'static [Column<Self>] = &[
@@ -24,6 +24,21 @@ impl Listed for Job {
 
     fn key(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.id)
+    }
+}
+
+impl Listed for JobPart {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::words("TASK", 8, 3, |part| short(&part.task_id)),
+        Column::words("STATE", 12, 0, |part| Value::State(&part.state)),
+        Column::number("HOSTS", 7, 1, |part| Value::made(format!("{}/{}", part.done, part.all))),
+        Column::number("FAILED", 6, 2, |part| Value::Count(part.failed)),
+        Column::grows("URL", 20, 0, |part| Value::text(&part.url)),
+        Column::words("ERROR", 30, 4, |part| Value::text(&part.error)),
+    ];
+
+    fn key(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.url)
     }
 }
 
