@@ -18,13 +18,20 @@ const TOKEN_LIMIT: usize = 4096;
 #[derive(Args, Clone, Debug)]
 pub struct Access {
     /// The manager's gRPC address
-    #[arg(short, long, value_name = "HOST:PORT", env = "DAMSELFLY_MANAGER", default_value = "127.0.0.1:65003")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "DAMSELFLY_MANAGER",
+        default_value = "127.0.0.1:65003"
+    )]
     pub manager: String,
     /// The cluster to look at [default: the manager's default cluster]
-    #[arg(long, value_name = "NAME", env = "DAMSELFLY_CLUSTER")]
+    #[arg(long, global = true, value_name = "NAME", env = "DAMSELFLY_CLUSTER")]
     pub cluster: Option<String>,
     /// A file with a token [default: DAMSELFLY_TOKEN, else the one that dfctl login left]
-    #[arg(long, value_name = "PATH", env = "DAMSELFLY_TOKEN_FILE")]
+    #[arg(long, global = true, value_name = "PATH", env = "DAMSELFLY_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 }
 

@@ -13,7 +13,7 @@ use crate::event::{Event, Key};
 use crate::filter::Filter;
 use crate::keymap::{self, Binding, Context};
 use crate::list::{List, Row};
-use crate::model::{Contact, Mark, Snapshot, Subject};
+use crate::model::{Contact, Mark, Snapshot};
 use crate::request::Request;
 use crate::screen::Screen;
 use crate::theme::Theme;
@@ -442,14 +442,6 @@ impl App {
         }
     }
 
-    fn look_at_task(&mut self, task: String, host: Option<String>) {
-        if self.task.as_ref() != Some(&task) {
-            self.task_history.reset();
-            self.folded.clear();
-        }
-        (self.task, self.task_host) = (Some(task), host);
-    }
-
     fn toggle_freeze(&mut self) {
         self.frozen_ms = if self.frozen_ms.is_some() { None } else { Some(0) };
         if let (None, Some(held)) = (self.frozen_ms, self.held.take()) {
@@ -476,26 +468,5 @@ impl App {
                 state.settle(&list.heads(), &list.rows(&self.snapshot), height);
             }
         }
-    }
-
-    /// Where a line about something leads.
-    fn follow(&mut self, subject: Subject) -> Option<Action> {
-        let (screen, list, key) = match subject {
-            Subject::None => return None,
-            Subject::Task(id) => {
-                self.look_at_task(id, None);
-                self.go(Screen::Task);
-                return Some(Action::Ask);
-            }
-            Subject::Host(id) => (Screen::Peers, List::Hosts, id),
-            Subject::Job(id) => (Screen::Jobs, List::Jobs, id),
-            Subject::Member(id) => (Screen::Cluster, List::Members, id),
-        };
-        self.go(screen);
-        if let Some(state) = self.lists.get_mut(&list) {
-            state.filter = Filter::default();
-            state.seek(key);
-        }
-        Some(Action::Ask)
     }
 }

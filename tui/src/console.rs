@@ -11,7 +11,7 @@ use crate::access::Access;
 use crate::app::{App, Setup};
 use crate::demo::Demo;
 use crate::event::Event;
-use crate::model::{Contact, Snapshot};
+use crate::model::Contact;
 use crate::poller::{Daemon, Live, Source};
 use crate::screen::Screen;
 use crate::theme::Theme;
@@ -163,16 +163,19 @@ impl Console {
         } else {
             print!("{}", view::text(&app));
         }
-        answered(&app.snapshot)
+        answered(&app, &source)
     }
 }
 
-/// Whether anybody answered: what is printed without is nothing to rely on.
-fn answered(snapshot: &Snapshot) -> Result<(), Failure> {
-    match (&snapshot.manager, &snapshot.daemon) {
-        (Contact::Live, _) | (_, Contact::Live) => Ok(()),
-        (Contact::Lost(why), _) => Err(Failure::new(Code::DaemonDown, "the manager does not answer").because(why)),
-        (_, Contact::Lost(why)) => Err(Failure::new(Code::DaemonDown, "the daemon does not answer").because(why)),
+/// Whether whoever the screen is of answered: what is printed without is nothing to rely on.
+fn answered(app: &App, source: &Source) -> Result<(), Failure> {
+    let contact = if app.screen == Screen::Cache { &app.snapshot.daemon } else { &app.snapshot.manager };
+    match (contact, source.failure()) {
+        (Contact::Live, _) => Ok(()),
+        (Contact::Lost(why), _) if app.screen == Screen::Cache => {
+            Err(Failure::new(Code::DaemonDown, "nothing is known of this node").because(why))
+        }
+        (_, Some(failure)) => Err(failure.clone()),
         _ => Err(Failure::new(Code::DaemonDown, "nobody answers")),
     }
 }

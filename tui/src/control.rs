@@ -3,16 +3,20 @@
 use std::fs;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Parser;
+use crossterm::event::KeyCode;
+use crossterm::terminal;
 use df_api::failure::{Code, Failure};
 use df_api::manager as pb;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::access;
 use crate::app::Interest;
 use crate::demo::Demo;
+use crate::event::Event;
 use crate::filter::Filter;
 use crate::format;
 use crate::list::{List, Row};
@@ -32,6 +36,9 @@ use print::Answer;
 
 /// A password is a line.
 const PASSWORD_LIMIT: usize = 4096;
+
+/// How long past events may take to come.
+const BACKLOG_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs dfctl as the command line says, and gives the exit code.
 pub fn main() -> u8 {
@@ -251,9 +258,11 @@ impl Control {
         }
         let mut batches = source.manager()?.events(events.lines).await?;
         let mut kept: Vec<Happening> = Vec::new();
-        // The first answer is the backlog; one that is empty may never come.
-        let is_wanted = events.follow || events.lines > 0;
-        while is_wanted && let Some(batch) = batches.message().await.map_err(|it| df_api::status::failure_of(&it))? {
+        // The first answer is the backlog; where nothing has happened, none comes.
+        let patience = if events.follow { Duration::MAX } else { BACKLOG_LIMIT };
+        while let Ok(batch) = timeout(patience, batches.message()).await
+            && let Some(batch) = batch.map_err(|status| df_api::status::failure_of(&status))?
+        {
             let happenings = batch.events.into_iter().map(rows::happening);
             for happening in happenings.filter(|it| filter.passes(&heads, it)) {
                 if !events.follow {
@@ -449,26 +458,32 @@ fn checked(text: &str) -> Result<String, Failure> {
 /// Asks at the terminal, without showing what is typed; else reads a line of the standard input.
 fn ask(prompt: &str) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::new(Code::LocalIo, "no password could be read").because(error);
-    let mut line = String::new();
-    let is_terminal = io::stdin().is_terminal();
-    if is_terminal {
-        eprint!("{prompt}");
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map_err(failed)?;
+        return checked(&line);
     }
-    let shown = if is_terminal { Some(hide_typing().map_err(failed)?) } else { None };
-    let read = io::stdin().lock().read_line(&mut line);
-    if let Some(shown) = shown {
-        tcsetattr(io::stdin(), OptionalActions::Now, &shown).map_err(|errno| failed(errno.into()))?;
-        eprintln!();
-    }
-    read.map_err(failed)?;
+    eprint!("{prompt}");
+    terminal::enable_raw_mode().map_err(failed)?;
+    let typed = typed_unseen();
+    terminal::disable_raw_mode().map_err(failed)?;
+    eprintln!();
+    let line = typed.map_err(failed)?.ok_or_else(|| Failure::new(Code::Cancelled, "nothing was done"))?;
     checked(&line)
 }
 
-/// Makes the terminal not show what is typed; gives how it was.
-fn hide_typing() -> io::Result<Termios> {
-    let shown = tcgetattr(io::stdin())?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(io::stdin(), OptionalActions::Now, &hidden)?;
-    Ok(shown)
+/// The line that is typed; `None` when it is given up.
+fn typed_unseen() -> io::Result<Option<String>> {
+    let mut line = String::new();
+    loop {
+        let Some(Event::Pressed(key)) = Event::of(&crossterm::event::read()?) else { continue };
+        match key.code {
+            KeyCode::Enter => return Ok(Some(line)),
+            KeyCode::Esc => return Ok(None),
+            KeyCode::Char('c' | 'd') if key.is_control => return Ok(None),
+            KeyCode::Char(c) if !key.is_control && line.len() < PASSWORD_LIMIT => line.push(c),
+            KeyCode::Backspace => drop(line.pop()),
+            _ => {}
+        }
+    }
 }

@@ -89,6 +89,14 @@ impl Source {
         }
     }
 
+    /// Why the manager did not answer last, if it did not.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Demo(_) => None,
+            Self::Live(live) => live.failure(),
+        }
+    }
+
     /// The manager itself, for what only a manager can answer.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
-//! What an action is about: the marked rows, or the row under the cursor.
+//! What an action is about, the marked rows or the one under the cursor, and where a row leads.
 
-use super::App;
+use super::{Action, App};
+use crate::filter::Filter;
 use crate::list::{List, Row};
 use crate::model::Subject;
+use crate::screen::Screen;
 
 /// Something with an id and a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,5 +90,34 @@ impl App {
             }
             _ => Subject::None,
         }
+    }
+
+    pub(super) fn look_at_task(&mut self, task: String, host: Option<String>) {
+        if self.task.as_ref() != Some(&task) {
+            self.task_history.reset();
+            self.folded.clear();
+        }
+        (self.task, self.task_host) = (Some(task), host);
+    }
+
+    /// Where a line about something leads.
+    pub(super) fn follow(&mut self, subject: Subject) -> Option<Action> {
+        let (screen, list, key) = match subject {
+            Subject::None => return None,
+            Subject::Task(id) => {
+                self.look_at_task(id, None);
+                self.go(Screen::Task);
+                return Some(Action::Ask);
+            }
+            Subject::Host(id) => (Screen::Peers, List::Hosts, id),
+            Subject::Job(id) => (Screen::Jobs, List::Jobs, id),
+            Subject::Member(id) => (Screen::Cluster, List::Members, id),
+        };
+        self.go(screen);
+        if let Some(state) = self.lists.get_mut(&list) {
+            state.filter = Filter::default();
+            state.seek(key);
+        }
+        Some(Action::Ask)
     }
 }

@@ -32,6 +32,8 @@ pub struct Live {
     cluster_id: u64,
     turn: u64,
     events: Option<Streaming<pb::EventBatch>>,
+    /// Why the manager did not answer last, if it did not.
+    failure: Option<Failure>,
     /// The last that was seen of everything: what is not asked for now stays as it was.
     snapshot: Snapshot,
 }
@@ -42,7 +44,7 @@ impl Live {
         let unused = Contact::Unused("no daemon was named".to_owned());
         let snapshot =
             Snapshot { daemon: if daemon.is_some() { Contact::Unknown } else { unused }, ..Snapshot::default() };
-        Self { manager, daemon, wanted_cluster: cluster, cluster_id: 0, turn: 0, events: None, snapshot }
+        Self { manager, daemon, wanted_cluster: cluster, cluster_id: 0, turn: 0, events: None, failure: None, snapshot }
     }
 
     /// The manager itself.
@@ -50,17 +52,23 @@ impl Live {
         &mut self.manager
     }
 
+    /// Why the manager did not answer last, if it did not.
+    pub const fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
     /// What there is to see. Who does not answer is told of in the snapshot, beside what was known.
     pub async fn look(&mut self, interest: &Interest) -> Snapshot {
         let is_full = self.turn.is_multiple_of(FULL_TURN);
         self.turn += 1;
         match self.ask_manager(interest, is_full).await {
-            Ok(()) => self.snapshot.manager = Contact::Live,
+            Ok(()) => (self.snapshot.manager, self.failure) = (Contact::Live, None),
             Err(failure) => {
                 let hint = failure.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
                 self.snapshot.manager = Contact::Lost(format!("{failure}{hint}"));
                 self.snapshot.may_write = false;
                 self.events = None;
+                self.failure = Some(failure);
                 // Whoever comes back is asked for everything.
                 self.turn = 0;
             }

@@ -1,14 +1,10 @@
 //! The program itself: what it prints, and what it does at a terminal, driven by tmux.
 
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use crate::tmux::Tmux;
 
 const CONSOLE: &str = env!("CARGO_BIN_EXE_dfconsole");
-
-/// How long something may take to be on the screen.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn console(arguments: &[&str]) -> Output {
     let mut command = Command::new(CONSOLE);
@@ -68,78 +64,6 @@ fn mistakes_end_with_the_codes_of_all_tools() {
     }
     let shown = String::from_utf8(console(&nobody).stdout).expect("text");
     assert!(shown.contains("✖ no manager"), "{shown}");
-}
-
-/// A tmux server of our own, ended when dropped.
-struct Tmux {
-    folder: TempDir,
-}
-
-impl Tmux {
-    /// `None`, with the reason printed, where there is no tmux.
-    fn new() -> Option<Self> {
-        let version = Command::new("tmux").arg("-V").stdin(Stdio::null()).output();
-        match version {
-            Ok(output) if output.status.success() => Some(Self { folder: tempfile::tempdir().expect("a folder") }),
-            _ => {
-                println!("skipped: there is no tmux to drive the console with");
-                None
-            }
-        }
-    }
-
-    fn run(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new("tmux");
-        command.arg("-S").arg(self.folder.path().join("tmux.sock")).arg("-f").arg("/dev/null").args(arguments);
-        command.env("LANG", "C.UTF-8").env("LC_ALL", "C.UTF-8").env_remove("TMUX").stdin(Stdio::null());
-        let output = command.output().expect("tmux runs");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// A shell of 120 columns and 40 rows.
-    fn begin(&self) {
-        let shell = "env -i PATH=\"$PATH\" TERM=screen-256color LC_ALL=C.UTF-8 PS1='ready> ' sh";
-        self.run(&["-u", "new-session", "-d", "-s", "it", "-x", "120", "-y", "40", shell]);
-        self.wait_for("ready>");
-    }
-
-    fn press(&self, keys: &[&str]) {
-        self.run(&[&["send-keys", "-t", "it"], keys].concat());
-    }
-
-    fn write(&self, text: &str) {
-        self.run(&["send-keys", "-t", "it", "-l", text]);
-    }
-
-    fn screen(&self) -> String {
-        self.run(&["capture-pane", "-p", "-t", "it"])
-    }
-
-    /// Waits until the screen is as wanted.
-    fn wait(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
-        let begun = Instant::now();
-        loop {
-            let screen = self.screen();
-            if is_there(&screen) {
-                return screen;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{what} did not come; there is:\n{screen}");
-            std::thread::yield_now();
-        }
-    }
-
-    fn wait_for(&self, text: &str) -> String {
-        self.wait(text, |screen| screen.contains(text))
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        let mut command = Command::new("tmux");
-        command.arg("-S").arg(self.folder.path().join("tmux.sock")).arg("kill-server");
-        let _ = command.stdin(Stdio::null()).stderr(Stdio::null()).status();
-    }
 }
 
 #[test]
