@@ -59,6 +59,12 @@ impl Cluster {
         command.args(["--listen-grpc", "127.0.0.1:0", "--listen-rest", "127.0.0.1:0", "--data-dir"]).arg(&data);
         cluster.manager = cluster.begin("manager", command.arg("--init-admin-password-file").arg(&password), "grpc");
         let join = data.join("join-token");
+        // It is ready to be asked a moment before it has written these.
+        let begun = Instant::now();
+        while !(join.exists() && password.exists()) {
+            assert!(begun.elapsed() < PATIENCE, "{}", cluster.log("manager"));
+            thread::yield_now();
+        }
         let mut command = Command::new(dfscheduler);
         command.args(["--listen", "127.0.0.1:0", "--manager", &cluster.manager, "--hostname", "scheduler-1"]);
         command.arg("--join-token-file").arg(&join).arg("--data-dir").arg(cluster.path("scheduler"));
@@ -104,6 +110,16 @@ impl Cluster {
         fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// The end of what everybody says of its work.
+    fn logs(&self) -> String {
+        let last = |name: &str| {
+            let log = self.log(name);
+            let lines: Vec<&str> = log.lines().collect();
+            format!("--- {name}\n{}\n", lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n"))
+        };
+        ["manager", "scheduler", "seed-1", "peer-1", "peer-2"].map(last).concat()
+    }
+
     /// What dfctl says, signed in as whoever did so last.
     fn control(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dfctl"));
@@ -125,7 +141,7 @@ impl Cluster {
             if is_there(&answer) {
                 return answer;
             }
-            assert!(begun.elapsed() < PATIENCE, "{arguments:?}: {answer}\n{}", self.log("manager"));
+            assert!(begun.elapsed() < PATIENCE, "{arguments:?}: {answer}\n{}", self.logs());
             thread::yield_now();
         }
     }
