@@ -275,7 +275,7 @@ impl Control {
                 break;
             }
         }
-        let text = kept.iter().map(|it| event_text(it)).collect::<String>();
+        let text = kept.iter().map(event_text).collect::<String>();
         Ok(Answer::new(text, "events", json!(kept)))
     }
 

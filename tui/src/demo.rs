@@ -259,7 +259,7 @@ fn task(seed: u64, at: u64, hosts: u64) -> Task {
     let name = NAMES.get(usize::try_from(at).unwrap_or_default() % NAMES.len()).copied().unwrap_or_default();
     let round = at / NAMES.len() as u64;
     let url = if round == 0 { name.to_owned() } else { format!("{name}.{round}") };
-    let piece_length = if at % 3 == 0 { 15 << 20 } else { 4 << 20 };
+    let piece_length = if at.is_multiple_of(3) { 15 << 20 } else { 4 << 20 };
     let total_pieces = 20 + below(seed, at + 31, 800);
     let id: String = (0..4).map(|part| format!("{:016x}", mixed(seed ^ 0xdf, at * 4 + part))).collect();
     Task {
@@ -268,7 +268,7 @@ fn task(seed: u64, at: u64, hosts: u64) -> Task {
         content_length: Some(total_pieces * piece_length - below(seed, at, piece_length)),
         piece_length,
         total_pieces: u32::try_from(total_pieces).unwrap_or_default(),
-        tag: if at % 2 == 0 { "prod".to_owned() } else { String::new() },
+        tag: if at.is_multiple_of(2) { "prod".to_owned() } else { String::new() },
         application: if at % 3 == 1 { "registry".to_owned() } else { String::new() },
         scheduler: format!("scheduler-{}", at % 3 + 1),
         peers: u32::try_from(wanted_by(seed, at, hosts)).unwrap_or_default(),

@@ -209,7 +209,8 @@ async fn show(
                 let _ = wishes.try_send(Wish::Look(app.interest()));
             }
             Some(Action::Order(requests)) => {
-                if wishes.try_send(Wish::Order(requests)).is_err() {
+                let asked = wishes.try_send(Wish::Order(requests));
+                if asked.is_err() {
                     let failure = Failure::new(Code::Busy, "too much is asked for already");
                     app.handle(Event::Failed(failure));
                 }

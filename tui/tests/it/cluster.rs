@@ -7,12 +7,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::tmux::{PATIENCE, Tmux};
+use crate::tmux::{Tmux, until};
 
 /// Bytes of the file that is downloaded.
 const LENGTH: usize = 24 << 20;
@@ -60,11 +59,7 @@ impl Cluster {
         cluster.manager = cluster.begin("manager", command.arg("--init-admin-password-file").arg(&password), "grpc");
         let join = data.join("join-token");
         // It is ready to be asked a moment before it has written these.
-        let begun = Instant::now();
-        while !(join.exists() && password.exists()) {
-            assert!(begun.elapsed() < PATIENCE, "{}", cluster.log("manager"));
-            thread::yield_now();
-        }
+        until(|| (join.exists() && password.exists()).then_some(()), || cluster.log("manager"));
         let mut command = Command::new(dfscheduler);
         command.args(["--listen", "127.0.0.1:0", "--manager", &cluster.manager, "--hostname", "scheduler-1"]);
         command.arg("--join-token-file").arg(&join).arg("--data-dir").arg(cluster.path("scheduler"));
@@ -135,15 +130,8 @@ impl Cluster {
 
     /// Asks until the answer is as wanted.
     fn until(&self, arguments: &[&str], is_there: impl Fn(&Value) -> bool) -> Value {
-        let begun = Instant::now();
-        loop {
-            let answer = self.json(arguments);
-            if is_there(&answer) {
-                return answer;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{arguments:?}: {answer}\n{}", self.logs());
-            thread::yield_now();
-        }
+        let ask = || Some(self.json(arguments)).filter(|answer| is_there(answer));
+        until(ask, || format!("{arguments:?}: {}\n{}", self.json(arguments), self.logs()))
     }
 
     /// A download that takes a while.

@@ -5,8 +5,21 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long something may take to be on the screen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long real processes may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer; `or` says what there is instead when patience ends.
+#[expect(clippy::disallowed_methods, reason = "real processes take real time")]
+pub(crate) fn until<T>(ask: impl Fn() -> Option<T>, or: impl Fn() -> String) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", or());
+        std::thread::yield_now();
+    }
+}
 
 /// A tmux server of our own, ended when dropped.
 pub(crate) struct Tmux {
@@ -56,15 +69,8 @@ impl Tmux {
 
     /// Waits until the screen is as wanted.
     pub(crate) fn wait(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
-        let begun = Instant::now();
-        loop {
-            let screen = self.screen();
-            if is_there(&screen) {
-                return screen;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{what} did not come; there is:\n{screen}");
-            std::thread::yield_now();
-        }
+        let seen = || Some(self.screen()).filter(|screen| is_there(screen));
+        until(seen, || format!("{what} did not come; there is:\n{}", self.screen()))
     }
 
     pub(crate) fn wait_for(&self, text: &str) -> String {
