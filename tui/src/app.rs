@@ -2,7 +2,8 @@
 //! comes out.
 //!
 //! I1: the cursor of a list is on a row of it, or the list is empty.
-//! I2: the row under the cursor stays the same when news reorder the list, as long as it is there.
+//! I2: the row under the cursor stays the same when news reorder the list, as long as it is there; but
+//!     at the top the cursor stays at the top.
 //! I3: nothing is asked of the cluster while the console may only read.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -75,8 +75,8 @@ impl ListState {
 
     /// Makes the rows shown from all rows, and holds on to the one under the cursor.
     pub fn settle(&mut self, heads: &[Head], rows: &[&dyn Row], height: usize) {
-        // The cursor moved: from now on it holds on to the row it is on.
-        if self.key.is_none() {
+        // The cursor moved: from now on it holds on to the row it is on. At the top it stays at the top.
+        if self.key.is_none() && self.cursor > 0 {
             let row = self.shown.get(self.cursor).and_then(|at| rows.get(*at));
             self.key = row.map(|row| row.key().into_owned());
         }
@@ -107,7 +107,7 @@ impl ListState {
 
     /// The same for rows that have an order of their own.
     pub fn settle_on<'a>(&mut self, count: usize, key: impl Fn(usize) -> Cow<'a, str>, height: usize) {
-        if self.key.is_none() {
+        if self.key.is_none() && self.cursor > 0 {
             self.key = Some(key(self.cursor).into_owned());
         }
         self.shown = (0..count).collect();
@@ -156,6 +156,19 @@ mod tests {
         assert_eq!(state.cursor, 0);
         settled(&mut state, &[], 9);
         assert_eq!((state.cursor, state.top), (0, 0));
+    }
+
+    #[test]
+    fn the_cursor_at_the_top_stays_there() {
+        let mut state = ListState::new(List::Tasks);
+        settled(&mut state, &[("a", 2), ("b", 1)], 9);
+        settled(&mut state, &[("a", 2), ("b", 3)], 9);
+        assert_eq!(state.cursor, 0);
+        state.step(1);
+        settled(&mut state, &[("a", 2), ("b", 3)], 9);
+        state.place(0);
+        settled(&mut state, &[("a", 4), ("b", 3)], 9);
+        assert_eq!(state.cursor, 0);
     }
 
     #[test]

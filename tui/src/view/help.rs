@@ -32,12 +32,12 @@ pub(super) fn lines(app: &App) -> Vec<Line<'static>> {
     for verb in COMMANDS {
         let words = format!("  :{} {}", verb.word, verb.arguments);
         lines.push(Line::from_iter([
-            Span::styled(format!("{words:<36} "), theme.style(Tone::Key)),
+            Span::styled(format!("{words:<42} "), theme.style(Tone::Key)),
             Span::raw(verb.help),
         ]));
     }
     lines.push(Line::from_iter([
-        Span::styled(format!("{:<36} ", "  :SCREEN [/FILTER]"), theme.style(Tone::Key)),
+        Span::styled(format!("{:<42} ", "  :SCREEN [/FILTER]"), theme.style(Tone::Key)),
         Span::raw("open a screen by its name"),
     ]));
     lines.push(Line::raw("A filter: words, !word, field=begin, field~part, field>10M, done<50, seen>1m"));

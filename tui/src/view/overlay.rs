@@ -37,7 +37,9 @@ fn draw_page(app: &App, page: &Page, area: Rect, buffer: &mut Buffer) {
     };
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
     let title = format::clean(&page.title);
-    let width = fields::width(&lines).max(30);
+    // Help has the whole screen: what shines through from below would only be in its way.
+    let width = if page.lines.is_none() { area.width } else { fields::width(&lines).max(30) };
+    let height = if page.lines.is_none() { area.height } else { height };
     let inside = fields::open(&title, width, height, area, app.setup.theme, buffer);
     let top = page.top.min(lines.len().saturating_sub(usize::from(inside.height)));
     fields::lines(lines, top, inside, buffer);

@@ -36,16 +36,15 @@ fn draw_curve(app: &App, name: &str, series: Series, now: u64, area: Rect, buffe
     let mut below = vec![Span::raw(" ")];
     match series {
         Series::Download => {
-            below.push(Span::raw(peak));
+            below.push(Span::raw(format!("{}  {peak}", app.window.name())));
             below.extend(
                 app.snapshot
                     .policy
                     .peer
                     .download_bytes_per_sec
                     .filter(|limit| *limit > 0)
-                    .map(|limit| Span::raw(format!(" limit {} each ", format::rate(limit)))),
+                    .map(|limit| Span::raw(format!(" limit {} ", format::rate(limit)))),
             );
-            below.push(Span::raw(format!(" {} ", app.window.name())));
         }
         Series::Upload => below.push(Span::raw(peak)),
         Series::Source => {
