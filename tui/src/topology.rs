@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Edge, Mark, Role, State, TaskView};
+use crate::model::{Edge, Mark, Role, State, TaskPeer, TaskView};
 
 /// Lines of a tree that are shown at most.
 const LINE_LIMIT: usize = 2000;
@@ -37,7 +37,7 @@ pub struct Branch {
 }
 
 struct Growing<'a> {
-    view: &'a TaskView,
+    peers: BTreeMap<&'a str, &'a TaskPeer>,
     children: BTreeMap<&'a str, Vec<&'a Edge>>,
     folded: &'a BTreeSet<String>,
     seen: BTreeSet<&'a str>,
@@ -79,14 +79,15 @@ pub fn grow(view: &TaskView, folded: &BTreeSet<String>) -> Vec<Branch> {
         edge: State::default(),
         state: State::default(),
     };
-    let mut growing = Growing { view, children, folded, seen: BTreeSet::from([""]), branches: vec![source] };
+    let peers = view.peers.iter().map(|peer| (peer.host.as_str(), peer)).collect();
+    let mut growing = Growing { peers, children, folded, seen: BTreeSet::from([""]), branches: vec![source] };
     growing.under("", "");
     // Roots of their own: seeds that have it all, and hosts that wait. Mutual parents, where two hosts
     // feed each other, hang on whichever comes first.
     let peers = view.peers.iter().map(|peer| peer.host.as_str());
     let parents: Vec<&str> = growing.children.keys().copied().collect();
     for host in parents.into_iter().chain(peers) {
-        if !best.get(host).is_some_and(|edge| view.peer(&edge.parent).is_some() && edge.parent != host) {
+        if !best.get(host).is_some_and(|edge| growing.peers.contains_key(edge.parent.as_str()) && edge.parent != host) {
             growing.root(host);
         }
     }
@@ -146,7 +147,7 @@ impl<'a> Growing<'a> {
 
     fn branch(&mut self, host: &'a str, edge: Option<&Edge>, rails: String, fastest: u64) {
         self.seen.insert(host);
-        let peer = self.view.peer(host);
+        let peer = self.peers.get(host);
         let rate_bytes_per_sec = edge.map_or(0, |edge| edge.rate_bytes_per_sec);
         self.branches.push(Branch {
             host: host.to_owned(),
@@ -176,7 +177,6 @@ impl Branch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TaskPeer;
 
     fn view(edges: &[(&str, &str, u64)], peers: &[&str]) -> TaskView {
         let peer =
