@@ -14,26 +14,30 @@ fn share(at: usize, count: usize, cells: usize) -> std::ops::Range<usize> {
     begin..end.max(begin + 1).min(count)
 }
 
-fn put(area: Rect, at: usize, sign: char, style: Style, buffer: &mut Buffer) {
-    let width = usize::from(area.width).max(1);
-    let (x, y) = (at % width, at / width);
-    let (Ok(x), Ok(y)) = (u16::try_from(x), u16::try_from(y)) else { return };
-    if y < area.height
-        && let Some(cell) = buffer.cell_mut((area.x + x, area.y + y))
-    {
-        cell.set_char(sign).set_style(style);
-    }
+/// How a strip lies on an area: so many cells, each as wide as `stretch` cells of the screen. Few values
+/// share one row between them, many are squeezed into all rows.
+fn lay(area: Rect, count: usize) -> (usize, usize) {
+    let width = usize::from(area.width);
+    let room = width * usize::from(area.height);
+    (count.min(room), width.checked_div(count).unwrap_or_default().max(1))
 }
 
-/// Cells of the screen that a strip fills: never more than it has values.
-fn filled(area: Rect, count: usize) -> usize {
-    (usize::from(area.width) * usize::from(area.height)).min(count)
+fn put(area: Rect, at: usize, stretch: usize, sign: char, style: Style, buffer: &mut Buffer) {
+    let width = usize::from(area.width).max(1);
+    for place in at * stretch..(at + 1) * stretch {
+        let (Ok(x), Ok(y)) = (u16::try_from(place % width), u16::try_from(place / width)) else { return };
+        if y < area.height
+            && let Some(cell) = buffer.cell_mut((area.x + x, area.y + y))
+        {
+            cell.set_char(sign).set_style(style);
+        }
+    }
 }
 
 /// Draws what a host has of each piece. Where several share a cell, trouble is shown first, then what
 /// is on its way.
 pub(crate) fn pieces(cells: &[Cell], area: Rect, theme: Theme, buffer: &mut Buffer) {
-    let room = filled(area, cells.len());
+    let (room, stretch) = lay(area, cells.len());
     for at in 0..room {
         let part = cells.get(share(at, cells.len(), room)).unwrap_or_default();
         let has = |wanted: Cell| part.contains(&wanted);
@@ -48,7 +52,7 @@ pub(crate) fn pieces(cells: &[Cell], area: Rect, theme: Theme, buffer: &mut Buff
         } else {
             ('·', Tone::Dim)
         };
-        put(area, at, sign, theme.style(tone), buffer);
+        put(area, at, stretch, sign, theme.style(tone), buffer);
     }
 }
 
@@ -57,7 +61,7 @@ pub(crate) fn pieces(cells: &[Cell], area: Rect, theme: Theme, buffer: &mut Buff
 pub(crate) fn copies(copies: &[u32], area: Rect, theme: Theme, buffer: &mut Buffer) {
     let most = copies.iter().copied().max().unwrap_or_default();
     let steps = LEVELS.len() - 1;
-    let room = filled(area, copies.len());
+    let (room, stretch) = lay(area, copies.len());
     for at in 0..room {
         let part = copies.get(share(at, copies.len(), room)).unwrap_or_default();
         let least = part.iter().copied().min().unwrap_or_default();
@@ -67,7 +71,7 @@ pub(crate) fn copies(copies: &[u32], area: Rect, theme: Theme, buffer: &mut Buff
             1 => (LEVELS.get(level.max(1)).copied().unwrap_or(' '), Tone::State(Mark::Warn)),
             _ => (LEVELS.get(level.max(1)).copied().unwrap_or(' '), Tone::Plain),
         };
-        put(area, at, sign, theme.style(tone), buffer);
+        put(area, at, stretch, sign, theme.style(tone), buffer);
     }
 }
 
@@ -89,6 +93,7 @@ mod tests {
         assert_eq!(drawn(&[Have, Partly, Asked, None, Bad], 7), "█▒░·!  ");
         assert_eq!(drawn(&[Have, Have, Have, None, None, Asked, Have, Bad], 4), "█▒░!");
         assert_eq!(drawn(&[], 2), "  ");
+        assert_eq!(drawn(&[Have, None], 5), "██·· ");
     }
 
     #[test]
