@@ -25,12 +25,13 @@ use crate::poller::{Daemon, Live, Outcome, Source, rows};
 use crate::request::{LimitScope, NewBlock, Request};
 use crate::screen::Screen;
 
+mod clusters;
 mod doctor;
 mod flags;
 mod print;
 
 pub use flags::Control;
-use flags::{Block, Cluster, Events, Field, Host, Job, Kind, Limit, Login, Preheat, RoleName, Rows, Task, Token, User};
+use flags::{Block, Events, Field, Host, Job, Kind, Limit, Login, Preheat, RoleName, Rows, Task, Token, User};
 use flags::{What, Where};
 use print::Answer;
 
@@ -74,13 +75,7 @@ impl Control {
             What::Host(host) => self.host(source, host).await,
             What::Block(block) => self.block(source, block).await,
             What::Limit(limit) => limits(source, limit).await,
-            What::Cluster(Cluster::Ls(rows)) => listed(source, Screen::Cluster, List::Clusters, "clusters", rows).await,
-            What::Cluster(Cluster::Members(rows)) => {
-                listed(source, Screen::Cluster, List::Members, "members", rows).await
-            }
-            What::Cluster(Cluster::Forget { member }) => {
-                ordered(source, Request::RemoveMember { member: member.clone() }).await
-            }
+            What::Cluster(cluster) => clusters::run(source, cluster).await,
             What::User(user) => users(source, user).await,
             What::Token(token) => tokens(source, token).await,
             What::Audit(rows) => listed(source, Screen::Admin, List::Audit, "audit", rows).await,

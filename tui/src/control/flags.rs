@@ -297,10 +297,44 @@ pub(super) enum Limit {
     },
 }
 
+/// For whom a cluster is.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Scopes {
+    /// What it is for, in words
+    #[arg(long, value_name = "TEXT")]
+    pub(super) description: Option<String>,
+    /// IDCs, with | between
+    #[arg(long, value_name = "IDC")]
+    pub(super) idc: Option<String>,
+    /// Elements with | between, from the widest to the narrowest
+    #[arg(long, value_name = "LOCATION")]
+    pub(super) location: Option<String>,
+    /// Networks, such as 10.0.0.0/8
+    #[arg(long = "cidr", value_name = "CIDR")]
+    pub(super) cidrs: Vec<String>,
+    /// Regular expressions on the host's name
+    #[arg(long = "hostname", value_name = "REGEX")]
+    pub(super) hostnames: Vec<String>,
+}
+
 #[derive(Subcommand, Debug)]
 pub(super) enum Cluster {
     /// All clusters
     Ls(Rows),
+    /// Make one, for nodes of some place
+    Add {
+        name: String,
+        #[command(flatten)]
+        scopes: Scopes,
+    },
+    /// Change whom one is for; what is not given stays
+    Set {
+        name: String,
+        #[command(flatten)]
+        scopes: Scopes,
+    },
+    /// Remove one that has no members
+    Rm { name: String },
     /// Schedulers, seed peers and peers
     Members(Rows),
     /// Forget a lost member at once

@@ -108,6 +108,30 @@ impl Manager {
         answer(self.client.change_password(request)).await
     }
 
+    /// All clusters.
+    ///
+    /// # Errors
+    /// What the manager says.
+    pub async fn clusters(&mut self) -> Result<Vec<pb::Cluster>, Failure> {
+        Ok(answer(self.client.list_clusters(())).await?.clusters)
+    }
+
+    /// Makes a cluster, whose number is 0, or changes one.
+    ///
+    /// # Errors
+    /// What the manager says.
+    pub async fn put_cluster(&mut self, cluster: pb::Cluster) -> Result<pb::Cluster, Failure> {
+        answer(self.client.put_cluster(cluster)).await
+    }
+
+    /// Removes a cluster that has no members.
+    ///
+    /// # Errors
+    /// What the manager says.
+    pub async fn remove_cluster(&mut self, cluster_id: u64) -> Result<(), Failure> {
+        answer(self.client.remove_cluster(pb::ClusterRequest { cluster_id })).await
+    }
+
     /// A job with its parts.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ pub(super) fn member(row: pb::MemberRow, now_ms: u64) -> Member {
     }
 }
 
-pub(super) fn cluster(row: pb::Cluster) -> Cluster {
+pub(crate) fn cluster(row: pb::Cluster) -> Cluster {
     let scopes = row.scopes.unwrap_or_default();
     Cluster {
         id: row.id.to_string(),

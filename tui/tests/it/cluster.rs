@@ -122,6 +122,12 @@ impl Cluster {
         command.args(["--manager", &self.manager]).args(arguments).output().expect("it runs")
     }
 
+    fn sign_in(&self) {
+        let password = self.path("password");
+        let signed_in = self.json(&["login", "root", "--password-file", password.to_str().expect("text")]);
+        assert_eq!(signed_in["identity"]["role"], "root", "{signed_in}");
+    }
+
     fn json(&self, arguments: &[&str]) -> Value {
         let output = self.control(&[arguments, &["--json"]].concat());
         serde_json::from_slice(&output.stdout)
@@ -197,9 +203,7 @@ fn a_real_cluster_is_watched_and_operated_during_a_download() {
     let (Some(tmux), Some(cluster)) = (Tmux::new(), Cluster::start()) else { return };
     let refused = cluster.json(&["whoami"]);
     assert_eq!(refused["exit"], 6, "{refused}");
-    let password = cluster.path("password");
-    let signed_in = cluster.json(&["login", "root", "--password-file", password.to_str().expect("text")]);
-    assert_eq!(signed_in["identity"]["role"], "root", "{signed_in}");
+    cluster.sign_in();
     cluster.until(&["cluster", "members"], |it| it["members"].as_array().is_some_and(|all| all.len() == 4));
 
     let download = cluster.download("peer-1");
@@ -253,7 +257,13 @@ fn a_real_cluster_is_watched_and_operated_during_a_download() {
     drop(download);
     tmux.press(&["C-c"]);
     tmux.wait_for("ended 0");
+}
 
+#[test]
+fn scripts_operate_a_real_cluster() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sign_in();
+    cluster.until(&["cluster", "members"], |it| it["members"].as_array().is_some_and(|all| all.len() == 4));
     let preheated =
         cluster.json(&["preheat", "file", &format!("{}?v=2", cluster.url()), "--scope", "all_peers", "--wait"]);
     assert_eq!(
@@ -263,6 +273,20 @@ fn a_real_cluster_is_watched_and_operated_during_a_download() {
     );
     let doctor = cluster.json(&["doctor"]);
     assert_eq!(doctor["exit"], 0, "{doctor}");
+    let made = cluster.json(&["cluster", "add", "edge", "--idc", "b2", "--cidr", "10.1.0.0/16"]);
+    assert_eq!(
+        (&made["cluster"]["name"], &made["cluster"]["idc"]),
+        (&Value::from("edge"), &Value::from("b2")),
+        "{made}"
+    );
+    assert_eq!(cluster.json(&["cluster", "add", "edge"])["exit"], 13);
+    let changed = cluster.json(&["cluster", "set", "edge", "--idc", "c3"]);
+    assert_eq!(
+        (&changed["cluster"]["idc"], &changed["cluster"]["cidrs"][0]),
+        (&Value::from("c3"), &Value::from("10.1.0.0/16"))
+    );
+    assert_eq!(cluster.json(&["cluster", "rm", "edge"])["ok"], true);
+    assert_eq!(cluster.json(&["cluster", "rm", "edge"])["exit"], 10);
     let created = cluster.json(&["token", "create", "ci", "--scope", "view"]);
     assert!(created["result"]["secret"].as_str().is_some_and(|secret| secret.starts_with("dfp_")), "{created}");
     assert_eq!(cluster.json(&["logout"])["ok"], true);
