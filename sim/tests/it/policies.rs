@@ -80,7 +80,8 @@ fn a_child_whose_transfer_is_late_is_served_by_others_meanwhile() {
 #[test]
 fn idle_parents_take_over_what_hangs_at_the_end() {
     let flaws = Flaws { stalling_percent: 10, ..Flaws::default() };
-    let plan = Plan { flaws, ..swarm() };
+    let mut plan = Plan { flaws, ..swarm() };
+    plan.config.grant_term_floor = Duration::from_secs(10);
     let (with, without) = with_and_without(&plan, |plan| plan.config.takes_over = false);
     assert!(with + 0.005 < without, "{with} against {without}");
 }
