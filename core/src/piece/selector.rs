@@ -36,11 +36,13 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Chooses among the candidates, given as a function from the number of a word to its 64 bits;
-    /// `None` if there are none. A candidate that nobody has or expects is no candidate. The work is
-    /// the number of rarer pieces that are no candidates, and of those exactly as rare.
-    pub fn choose(&self, availability: &Availability, candidates: impl Fn(usize) -> u64) -> Option<PieceNumber> {
-        let is_candidate = |piece: PieceNumber| candidates(piece.index() / 64) >> (piece.get() % 64) & 1 == 1;
+    /// Chooses among the candidates, given as words of 64 bits as in a set of pieces; `None` if there
+    /// are none. A candidate that nobody has or expects is no candidate. The work is the number of
+    /// rarer pieces that are no candidates, and of those exactly as rare.
+    pub fn choose(&self, availability: &Availability, candidates: &[u64]) -> Option<PieceNumber> {
+        let is_candidate = |piece: PieceNumber| {
+            candidates.get(piece.index() / 64).is_some_and(|word| word >> (piece.get() % 64) & 1 == 1)
+        };
         if let Order::InOrder { from, window } = self.order {
             let end = from.saturating_add(window).min(availability.count());
             let first = (from..end).map(PieceNumber::from_table).find(|piece| is_candidate(*piece));
@@ -72,7 +74,7 @@ mod tests {
             (0..*copies).for_each(|_| availability.add(piece));
         }
         availability.check_invariants();
-        Selector { near, coin, order }.choose(&availability, |_| candidates).map(PieceNumber::get)
+        Selector { near, coin, order }.choose(&availability, &[candidates]).map(PieceNumber::get)
     }
 
     #[test]
