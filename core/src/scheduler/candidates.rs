@@ -90,9 +90,10 @@ impl Scheduler {
         sample: &mut Vec<(u32, Row)>,
     ) -> Option<(Row, Offer)> {
         let mut is_sifted = false;
-        let last = member.last_child;
-        while let Some(at) = (0..sample.len()).min_by_key(|at| (sample[*at].1 == last, sample[*at].0)) {
-            let (_, child) = sample.swap_remove(at);
+        if let Some(last) = sample.iter_mut().find(|(_, row)| *row == member.last_child) {
+            last.0 = u32::MAX;
+        }
+        while let Some(child) = take_least(sample) {
             let host = self.swarms[parent.swarm].member(child)?.host;
             if self.may_serve(now, member.host, host)
                 && let Some(offer) = self.best_piece(parent.swarm, parent.row, child)
@@ -184,4 +185,15 @@ impl Scheduler {
             at += 1;
         }
     }
+}
+
+/// Takes out the first of those with the lowest rank.
+fn take_least(sample: &mut Vec<(u32, Row)>) -> Option<Row> {
+    let mut least = 0;
+    for at in 1..sample.len() {
+        if sample[at].0 < sample[least].0 {
+            least = at;
+        }
+    }
+    (!sample.is_empty()).then(|| sample.swap_remove(least).1)
 }
