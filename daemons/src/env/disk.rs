@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, ioctl_ficlone, linkat, statvfs};
 
@@ -23,6 +24,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Gives an open file a second name. Not every file system, nor every user, can.
     fn link(&self, _from: BorrowedFd<'_>, _to: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Opens somebody else's file for reading alone, such as one to be imported.
+    fn open_foreign(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
     }
 
     /// Removes a file.
@@ -47,6 +53,12 @@ pub trait Disk: Send + Sync + 'static {
     /// Different after every start of the machine: what was written before and not synced may be
     /// lost.
     fn boot_id(&self) -> [u8; 16];
+
+    /// How long the next call that may block for long takes, in a simulation. Where calls take their
+    /// own time it is nothing.
+    fn delay(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Bytes on a file system.

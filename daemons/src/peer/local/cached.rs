@@ -1,6 +1,5 @@
 //! `ImportTask`, `StatTask`, `ExportTask`, `DeleteTask` and what our own tools ask beside them.
 
-use std::fs::File;
 use std::path::Path;
 
 use df_api::base::UrlMeta;
@@ -47,7 +46,8 @@ pub(super) async fn import(
     } else {
         let path = own_path(caller, &request.path)?;
         let shown = request.path.clone();
-        let opened = peer.env().blocking(move || File::open(path)).await;
+        let disk = peer.env().disk.clone();
+        let opened = peer.env().blocking(move || disk.open_foreign(&path)).await;
         let cannot = |error| Failure::new(Code::LocalIo, format!("cannot read {shown}")).because(error);
         Source::File(opened.map_err(cannot)?)
     };
