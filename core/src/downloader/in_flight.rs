@@ -224,12 +224,10 @@ impl Downloader {
         }
     }
 
-    pub(super) fn revoked(&mut self, now: Instant, grant: GrantId) {
-        let found = self.sessions.iter().find_map(|(task, session)| {
-            let is_it = |flight: &InFlight| flight.grant == Some(grant) && !flight.is_being_kept();
-            session.in_flight.iter().position(is_it).map(|at| (*task, at))
-        });
-        if let Some((task, at)) = found {
+    pub(super) fn revoked(&mut self, now: Instant, task: TaskId, grant: GrantId) {
+        let is_it = |flight: &InFlight| flight.grant == Some(grant) && !flight.is_being_kept();
+        let found = self.sessions.get(&task).and_then(|session| session.in_flight.iter().position(is_it));
+        if let Some(at) = found {
             self.give_up(task, at);
             self.drive_alone(now, task);
         }

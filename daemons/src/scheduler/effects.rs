@@ -51,7 +51,7 @@ impl Driver<Scheduler> for Effects {
             Output::Revoke { peer, grant } => {
                 let grant = grant.data().as_ffi();
                 books.forget_grant(grant);
-                books.tell(peer, |_| Down::Revoke(wire::Revoke { grant }));
+                books.tell(peer, |session| Down::Revoke(wire::Revoke { grant, session }));
             }
             Output::FetchSource { peer, from, to } => {
                 books.tell(peer, |session| Down::FetchSource(wire::FetchSource { session, from, to }));

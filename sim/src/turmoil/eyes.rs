@@ -48,7 +48,7 @@ pub struct Eyes {
 
 #[derive(Default)]
 struct Memory {
-    granted: BTreeMap<GrantId, (TaskId, u32)>,
+    granted: BTreeMap<(TaskId, GrantId), u32>,
     fetching: BTreeMap<FetchId, TaskId>,
     incarnations: BTreeMap<HostId, u64>,
     listed: BTreeMap<HostKey, Instant>,
@@ -159,7 +159,7 @@ impl Eyes {
         use downloader::Input;
         let mut memory = lock(&self.memory);
         match input {
-            Input::Granted { task, grant, piece, .. } => drop(memory.granted.insert(*grant, (*task, *piece))),
+            Input::Granted { task, grant, piece, .. } => drop(memory.granted.insert((*task, *grant), *piece)),
             Input::FetchEnded { fetch, .. } => drop(memory.fetching.remove(fetch)),
             Input::SchedulerLost { task } if memory.fetching.values().any(|known| known == task) => {
                 self.ledger.mark(Mark::SchedulerLostInMidPiece);
@@ -191,16 +191,16 @@ impl Eyes {
     fn reported(&self, machine: &Downloader, task: &TaskId, report: &Report) {
         match report {
             Report::Finished { grant, .. } => {
-                let granted = lock(&self.memory).granted.remove(grant);
+                let granted = lock(&self.memory).granted.remove(&(*task, *grant));
                 match granted {
-                    Some((of, piece)) if of == *task => self.check_piece(task, piece),
-                    _ => self.violate("reports-answer-grants", format!("{grant:?} finished, and was never granted")),
+                    Some(piece) => self.check_piece(task, piece),
+                    None => self.violate("reports-answer-grants", format!("{grant:?} finished, and was never granted")),
                 }
             }
             Report::Held { piece } => self.check_piece(task, piece.get()),
             Report::SourceStored { piece, .. } => self.check_piece(task, piece.get()),
             Report::Failed { failure, grant } => {
-                lock(&self.memory).granted.remove(grant);
+                lock(&self.memory).granted.remove(&(*task, *grant));
                 if *failure == PieceFailure::Corrupt {
                     self.ledger.mark(Mark::CorruptPiece);
                 }

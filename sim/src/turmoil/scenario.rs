@@ -302,7 +302,8 @@ impl Knobs {
             download_rate,
             source_rate,
             // Room for one content at a time, at the least.
-            quota: rng.chance(1, 5).then(|| longest.max(IMPORT_LEN_LIMIT) + 4096 * rng.between(1, 8)),
+            // (Of a content whose length is not told, a whole piece is taken for its length at first.)
+            quota: (rng.chance(1, 5) && contents.iter().all(|content| content.has_length)).then(|| longest.max(IMPORT_LEN_LIMIT) + 4096 * rng.between(1, 8)),
             source_escape_ms: [2_000, 15_000][rng.index(2)],
             task_ttl_ms: [1_000, 1_800_000][rng.index(2)],
             zones: [1, 1, 2][rng.index(3)],

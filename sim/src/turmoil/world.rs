@@ -170,7 +170,7 @@ impl World<'_> {
         self.ledger().set_now(self.now_ms * 1000);
         for node in &self.nodes {
             let has_ended = lock(&node.life).ended.is_some();
-            if has_ended && !self.starts.contains_key(&node.number) && self.sim.is_host_running(node.ip) {
+            if has_ended && !self.starts.contains_key(&node.number) {
                 // It has just ended: its remains go with its process.
                 self.starts.insert(node.number, self.now_ms + RESTART_MS);
             }

@@ -537,6 +537,9 @@ pub struct Parent {
 pub struct Revoke {
     #[prost(uint64, tag = "1")]
     pub grant: u64,
+    /// Whose it is: two schedulers may give the same number.
+    #[prost(uint64, tag = "2")]
+    pub session: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchSource {

@@ -77,7 +77,9 @@ impl Keeper {
                     parent: host,
                 })
             }
-            Down::Revoke(revoke) => Some(Input::Revoked { grant: GrantId(revoke.grant) }),
+            Down::Revoke(revoke) => {
+                self.task(revoke.session).map(|task| Input::Revoked { task, grant: GrantId(revoke.grant) })
+            }
             Down::FetchSource(fetch) => {
                 self.task(fetch.session).map(|task| Input::SourceGranted { task, from: fetch.from, to: fetch.to })
             }

@@ -56,7 +56,11 @@ impl Lane {
             let before = cursor.offset;
             match self.read_body(&mut cursor).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => attempts = 0,
+                Ok(false) if cursor.offset > before => attempts = 0,
+                Ok(false) if attempts >= RESUME_LIMIT => {
+                    return Err(Failure::new(Code::Protocol, "the source ends before its content does").into());
+                }
+                Ok(false) => attempts += 1,
                 Err(broken) => {
                     attempts = if cursor.offset > before { 1 } else { attempts + 1 };
                     if !broken.is_resumable || attempts > RESUME_LIMIT || self.run.job.stored.plan().is_none() {
@@ -198,7 +202,8 @@ impl Lane {
         let range = plan.range(piece);
         let is_at_start = range.start == cursor.offset;
         cursor.writer = if is_at_start { self.run.job.stored.begin(piece) } else { None };
-        if cursor.writer.is_some() {
+        if let Some(writer) = &cursor.writer {
+            self.run.claims.note(piece, writer.incoming());
             self.run.tell(Input::SourceStarted { fetch: self.run.fetch, piece }).await;
             return Ok(Step::Write);
         }
@@ -234,6 +239,14 @@ impl Lane {
     async fn ended(&self, cursor: &mut Cursor, response: &SourceResponse) -> Result<bool, Broken> {
         let stored = &self.run.job.stored;
         let Some(mut plan) = stored.plan().filter(|plan| plan.content_len().is_none()) else {
+            let len = stored.plan().and_then(|plan| plan.content_len());
+            if len == Some(cursor.offset)
+                && let Some(writer) = cursor.writer.take()
+            {
+                // Begun before the length was known, and told meanwhile: it is shorter than it was to be.
+                let (piece, (_, digest)) = (writer.piece(), writer.finish_short());
+                self.run.tell(Input::SourceArrived { fetch: self.run.fetch, piece, digest }).await;
+            }
             let next = stored.plan().and_then(|plan| plan.piece_at(cursor.offset)).map_or(u32::MAX, PieceNumber::get);
             return Ok(cursor.writer.is_none() && self.next_offset(next).is_none());
         };
