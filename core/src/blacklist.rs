@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::planted::{Bug, is_planted};
 use crate::time::{Duration, Instant, micros};
 
 /// When somebody is listed, and for how long.
@@ -170,6 +171,9 @@ impl<A: Copy + Eq> Record<A> {
     }
 
     fn is_convicted(&self, policy: &BlacklistPolicy) -> bool {
+        if is_planted(Bug::BlacklistNeverFires) {
+            return false;
+        }
         let points: u32 = self.accusers.iter().map(|a| a.points.min(policy.points_per_accuser_limit)).sum();
         let threshold = if self.level > 0 { policy.point_threshold.div_ceil(2) } else { policy.point_threshold };
         points >= threshold && (!policy.needs_majority || self.accusers.len() as u32 > self.vouchers.count)

@@ -40,3 +40,5 @@ pub mod hash_ring;
 pub mod scheduler;
 pub mod downloader;
 pub mod uploader;
+
+pub mod planted;

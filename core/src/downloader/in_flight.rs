@@ -6,6 +6,7 @@ use crate::blacklist::{HARD_FAILURE, SOFT_FAILURE};
 use crate::downloader::event::{DownloadFailure, PieceFailure, StoreFailed};
 use crate::id::{HostId, PieceDigest, TaskId};
 use crate::piece::PieceNumber;
+use crate::planted::{Bug, is_planted};
 use crate::time::{Duration, Instant, micros};
 
 /// Transfers of one session at once, whatever the scheduler grants.
@@ -134,7 +135,7 @@ impl Downloader {
             let piece = flight.piece;
             match session.digest(piece) {
                 None => {}
-                Some(expected) if expected == digest => {
+                Some(expected) if expected == digest || is_planted(Bug::DigestIgnored) => {
                     session.in_flight[at - 1].stage = Stage::Keeping { elapsed };
                     self.outbox.push(Output::KeepPiece { task, piece, digest });
                 }

@@ -14,6 +14,7 @@ use df_core::downloader::{
 };
 use df_core::id::{HostId, PieceDigest, TaskId};
 use df_core::piece::PieceNumber;
+use df_core::planted::{Bug, is_planted};
 use df_core::uploader;
 use tokio::task::AbortHandle;
 
@@ -325,7 +326,7 @@ fn check_digest(job: &Job) -> Result<(), Failure> {
         at += part as u64;
     }
     let found = hasher.finish();
-    if found == expected {
+    if found == expected || is_planted(Bug::WholeNotVerified) {
         return job.stored.note_verified(&job.request.meta.digest);
     }
     Err(Failure::new(Code::Digest, format!("{} is not what it should be", job.request.shown()))

@@ -33,8 +33,10 @@ impl Driver<Scheduler> for Effects {
             Output::Registered { request, peer } => books.registered(request, peer, self.0.inbox()),
             Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request),
             Output::Refuse { request, why } => books.refused(request, refusal(why)),
-            Output::TellPlan { peer, plan } => books
-                .tell(peer, |session| Down::Plan(wire::TellPlan { session, plan: Some(convert::plan_message(&plan)) })),
+            Output::TellPlan { peer, plan } => {
+                let (plan, version) = (Some(convert::plan_message(&plan)), machine.source_version(peer));
+                books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, version }));
+            }
             Output::TellDigests { peer, from, to } => {
                 let known = machine.digests(peer).get(from as usize..to as usize).unwrap_or_default();
                 let digests = Some(convert::digests_message(known));

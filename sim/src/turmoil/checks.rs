@@ -7,12 +7,13 @@ use df_core::id::HostId;
 use super::book::{Book, ROOT};
 use super::disk::lock;
 use super::fault::Fault;
+use super::ledger::Mark;
 use super::node::Role;
 use super::user::Outcome;
 use super::world::{Wish, World};
 
-/// The bursts a rate allows, in bytes: a limit's own, and heads of answers that it does not count.
-const BURST_BYTES: u64 = 128 * 1024;
+/// What an answer has beside the piece, in bytes: its head, which no limit counts.
+const HEAD_BYTES: u64 = 256;
 
 /// After the core was healed something did not come to its end.
 pub(super) fn unfinished(world: &World<'_>, wishes: &[Wish]) {
@@ -62,8 +63,19 @@ pub(super) fn busy(world: &World<'_>) -> Vec<String> {
     busy
 }
 
+/// An upload ends when its child takes nothing for half a minute, long before its lease runs out.
+pub(super) fn uploads_end(world: &World<'_>) {
+    for node in world.nodes.iter().filter(|node| world.core.contains(&node.number)) {
+        let uploads = lock(&node.gauges).uploads;
+        if uploads > 0 {
+            world.ledger().violate("slots-are-released", format!("{}: {uploads} uploads, and nobody is served", node.name));
+        }
+    }
+}
+
 /// All that can be said when everything is over.
 pub(super) fn at_end(world: &World<'_>) {
+    seen(world);
     typed_errors(world);
     no_trespass(world);
     rates(world);
@@ -71,7 +83,28 @@ pub(super) fn at_end(world: &World<'_>) {
     honest_hosts_are_not_listed(world);
     if !world.ledger().is_broken() {
         no_leftovers(world);
-        books_are_true(world);
+    }
+}
+
+/// What users saw.
+fn seen(world: &World<'_>) {
+    let ledger = world.ledger();
+    for entry in lock(&world.common.diary).iter() {
+        match entry.ended.as_ref().map(|(_, outcome)| outcome) {
+            Some(Outcome::Cancelled) => ledger.mark(Mark::Cancelled),
+            Some(Outcome::Failed { code, .. }) => match code.as_str() {
+                "NO_SPACE" => ledger.mark(Mark::DiskFull),
+                "DIGEST" => ledger.mark(Mark::DigestRefused),
+                "ORIGIN_STATUS" => ledger.mark(Mark::SourceRefused),
+                "PROTOCOL" => ledger.mark(Mark::ChangeSeen),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    let has_quota = world.scenario().knobs.quota.is_some();
+    if has_quota && world.nodes.iter().any(|node| node.disk.removed() > 0) {
+        ledger.mark(Mark::Evicted);
     }
 }
 
@@ -115,10 +148,12 @@ fn rates(world: &World<'_>) {
     let Some(rate) = world.scenario().knobs.upload_rate else { return };
     let wires = lock(&world.common.wires);
     for node in &world.nodes {
-        let excess = excess(wires.served(node.ip), rate);
-        // After a restart the limit begins anew.
+        let served = wires.served(node.ip);
+        let heads = served.iter().filter(|(_, bytes)| *bytes < HEAD_BYTES).map(|(_, bytes)| bytes).sum::<u64>();
+        let excess = excess(served, rate).saturating_sub(heads);
+        // An eighth of a second may pass at once, and a portion more; after a restart the limit begins anew.
         let lives = lock(&node.life).count.max(1);
-        if excess > BURST_BYTES * lives {
+        if excess > (rate / 4 + 2 * 1024) * lives {
             let what = format!("{} sent {excess} bytes more than {rate} a second in some window", node.name);
             world.ledger().violate("rates", what);
         }
@@ -150,7 +185,8 @@ fn sources(world: &World<'_>) {
     drop(shelf);
     let copies = source_copies(world);
     let has_scheduler = world.scenario().topology.schedulers > 0;
-    let is_calm = world.scenario().is_calm() && has_scheduler;
+    // (Where there is little room, what was dropped has to be fetched again.)
+    let is_calm = world.scenario().is_calm() && has_scheduler && knobs.quota.is_none();
     // With and without a digest are two tasks.
     let most = if is_calm { 2.0 } else { f64::from(world.scenario().daemons()) * 4.0 * (1 + world.fired().len()) as f64 };
     if copies > most * 1.5 {
@@ -198,8 +234,9 @@ fn no_leftovers(world: &World<'_>) {
     }
 }
 
-/// What schedulers of the core believe the core has is on its disks.
-fn books_are_true(world: &World<'_>) {
+/// What schedulers of the core believe the core has, and what is not on its disks.
+pub(super) fn untrue_books(world: &World<'_>) -> Vec<String> {
+    let mut untrue = Vec::new();
     let ids: Vec<Option<HostId>> = (0..world.nodes.len()).map(|node| host_id(world, node)).collect();
     for scheduler in world.nodes.iter().filter(|node| node.role == Role::Scheduler && world.core.contains(&node.number)) {
         let gauges = lock(&scheduler.gauges).clone();
@@ -210,11 +247,11 @@ fn books_are_true(world: &World<'_>) {
             let is_there = node.disk.inode(&Book::path(task)).is_some();
             let wrong = held.iter().find(|piece| !is_there || !world.common.book.is_true(&node.disk, task, **piece));
             if let Some(piece) = wrong.filter(|_| is_sound) {
-                let what = format!("{} believes that {} has piece {piece} of {task}", scheduler.name, node.name);
-                world.ledger().violate("books-are-true", what);
+                untrue.push(format!("{} believes that {} has piece {piece} of {task}", scheduler.name, node.name));
             }
         }
     }
+    untrue
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::ledger::Violation;
 use super::world::Report;
 
 /// A run that takes longer than this has hung, in real time.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a child is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);

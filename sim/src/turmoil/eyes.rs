@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use df_core::downloader::{self, Downloader, FetchId, GrantId, Report};
 use df_core::id::{HostId, TaskId};
 use df_core::scheduler::{self, GrantKey, HostKey, HostKind, PieceFailure, Refusal, Scheduler, TaskFailure};
-use df_core::time::Instant;
+use df_core::time::{Duration, Instant};
 use df_core::uploader::{self, Uploader};
 use df_daemons::env::Clock;
 use df_daemons::env::watch::{Seen, Watch};
@@ -50,10 +50,16 @@ pub struct Eyes {
 struct Memory {
     granted: BTreeMap<(TaskId, GrantId), u32>,
     fetching: BTreeMap<FetchId, TaskId>,
+    /// From whom each piece was last asked, and who last sent a bad one, and when.
+    asked: BTreeMap<(TaskId, u32), HostId>,
+    corrupt: BTreeMap<HostId, Instant>,
     incarnations: BTreeMap<HostId, u64>,
     listed: BTreeMap<HostKey, Instant>,
     grants: BTreeSet<GrantKey>,
 }
+
+/// How long a child leaves a parent alone that sent it a bad piece: the shortest listing there is.
+const CORRUPT_TERM: Duration = Duration::from_secs(30);
 
 /// Kinds of events, in the trace.
 const TOLD: u32 = 1;
@@ -175,8 +181,14 @@ impl Eyes {
     fn downloader_wants(&self, machine: &Downloader, output: &downloader::Output) {
         use downloader::Output;
         match output {
-            Output::FetchPiece { fetch, task, parent, .. } => {
-                lock(&self.memory).fetching.insert(*fetch, *task);
+            Output::FetchPiece { fetch, task, parent, piece, .. } => {
+                let mut memory = lock(&self.memory);
+                memory.fetching.insert(*fetch, *task);
+                memory.asked.insert((*task, piece.get()), *parent);
+                let now = self.clock.now();
+                if memory.corrupt.get(parent).is_some_and(|at| now - *at < CORRUPT_TERM) {
+                    self.violate("liars-are-left", format!("{parent} is asked again though it sent a bad piece"));
+                }
                 if machine.blacklisted(self.clock.now()).any(|(listed, _)| listed == *parent) {
                     self.violate("listed-parents-are-not-used", format!("{parent} is asked though listed"));
                 }
@@ -200,8 +212,13 @@ impl Eyes {
             Report::Held { piece } => self.check_piece(task, piece.get()),
             Report::SourceStored { piece, .. } => self.check_piece(task, piece.get()),
             Report::Failed { failure, grant } => {
-                lock(&self.memory).granted.remove(&(*task, *grant));
+                let mut memory = lock(&self.memory);
+                let piece = memory.granted.remove(&(*task, *grant));
                 if *failure == PieceFailure::Corrupt {
+                    let parent = piece.and_then(|piece| memory.asked.get(&(*task, piece)).copied());
+                    if let Some(parent) = parent {
+                        memory.corrupt.insert(parent, self.clock.now());
+                    }
                     self.ledger.mark(Mark::CorruptPiece);
                 }
                 if machine.blacklisted(self.clock.now()).next().is_some() {

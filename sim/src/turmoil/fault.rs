@@ -327,7 +327,8 @@ impl Drawing {
             }
             Kind::Flip => Fault::Flip { host: self.daemon(), draw: self.rng.next_u64() },
             Kind::Lag => Fault::Lag { host: self.daemon(), delay_ms: self.rng.between(10, 2000), span_ms },
-            Kind::Lie => Fault::Lie { host: self.daemon(), span_ms },
+            // A liar lies for long, most of the time.
+            Kind::Lie => Fault::Lie { host: self.daemon(), span_ms: if self.rng.chance(2, 3) { 60_000 } else { span_ms } },
             Kind::OriginDown => Fault::OriginDown { span_ms },
             Kind::OriginFault => Fault::Origin {
                 content: self.contents[self.rng.index(self.contents.len())],

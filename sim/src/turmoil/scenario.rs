@@ -241,7 +241,7 @@ impl Topology {
         Self {
             schedulers: [0, 1, 1, 1, 1, 1, 2, 2][rng.index(8)],
             seeds: [0, 1, 1, 1, 1, 2][rng.index(6)],
-            peers: rng.between(1, 6) as u32,
+            peers: if rng.chance(1, 8) { rng.between(7, 9) } else { rng.between(1, 6) } as u32,
             latency_ms: (min_ms, min_ms + rng.between(0, 60)),
             tick_ms: [5, 10, 10, 20][rng.index(4)],
             is_shuffled: rng.chance(1, 2),
@@ -301,9 +301,9 @@ impl Knobs {
             upload_rate,
             download_rate,
             source_rate,
-            // Room for one content at a time, at the least.
+            // Room for one content beside all imports, at the least.
             // (Of a content whose length is not told, a whole piece is taken for its length at first.)
-            quota: (rng.chance(1, 5) && contents.iter().all(|content| content.has_length)).then(|| longest.max(IMPORT_LEN_LIMIT) + 4096 * rng.between(1, 8)),
+            quota: (rng.chance(1, 5) && contents.iter().all(|content| content.has_length)).then(|| longest + IMPORT_LEN_LIMIT + 4096 * rng.between(0, 8)),
             source_escape_ms: [2_000, 15_000][rng.index(2)],
             task_ttl_ms: [1_000, 1_800_000][rng.index(2)],
             zones: [1, 1, 2][rng.index(3)],
@@ -323,7 +323,7 @@ fn mask(rng: &mut Rng) -> BTreeSet<Kind> {
     }
 }
 
-/// The longest content that is imported, in bytes.
+/// All that can be imported on one host, in bytes: it is never dropped for something else.
 pub const IMPORT_LEN_LIMIT: u64 = 6000;
 
 fn contents(rng: &mut Rng) -> Vec<Content> {

@@ -27,7 +27,8 @@ const RESTART_MS: u64 = 1000;
 /// Tries of what has to come in a healed world, and of what need not.
 const FINAL_TRIES: [u32; 2] = [6, 1];
 
-/// Pause between two of them, in milliseconds.
+/// Pause after the first of them, in milliseconds; it doubles each time, for a source that hangs is given
+/// half a minute.
 const RETRY_MS: u64 = 2000;
 
 /// How long a healed world has to finish, beside what its bytes take, in milliseconds.
@@ -35,6 +36,9 @@ const HEAL_LIMIT_MS: u64 = 240_000;
 
 /// How long it has to come to rest after that, in milliseconds.
 const REST_LIMIT_MS: u64 = 90_000;
+
+/// How long uploads that nobody takes may go on, in milliseconds.
+const UPLOAD_LIMIT_MS: u64 = 45_000;
 
 /// What came of a run.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
@@ -466,7 +470,7 @@ impl World<'_> {
                     Some((_, outcome)) => {
                         wish.last = Some(outcome);
                         wish.entry = None;
-                        wish.not_before_ms = self.now_ms + RETRY_MS;
+                        wish.not_before_ms = self.now_ms + (RETRY_MS << wish.tries.min(5)) / 2;
                         if wish.tries >= FINAL_TRIES[usize::from(!self.must_come(&wish.act))] {
                             checks::gave_up(self, &wish);
                             continue;
@@ -486,7 +490,11 @@ impl World<'_> {
     /// Waits until nothing is under way any more.
     fn rest(&mut self) {
         let limit_ms = self.now_ms + REST_LIMIT_MS;
+        let upload_limit_ms = self.now_ms + UPLOAD_LIMIT_MS;
         while !self.is_over() {
+            if self.now_ms >= upload_limit_ms {
+                checks::uploads_end(self);
+            }
             for _ in 0..20 {
                 self.step();
             }
@@ -498,8 +506,23 @@ impl World<'_> {
                 self.ledger().violate("nothing-leaks", busy.join(", "));
             }
         }
-        self.nodes.iter().for_each(|node| lock(&node.gauges).wants_held = true);
-        let until_ms = self.now_ms + 1000;
+        // What a host has just dropped may not have been heard of yet: then it is asked once more.
+        for is_last in [false, true] {
+            self.wait(3000);
+            self.nodes.iter().for_each(|node| lock(&node.gauges).wants_held = true);
+            self.wait(1000);
+            let wrong = checks::untrue_books(self);
+            if wrong.is_empty() || self.is_over() {
+                return;
+            }
+            if is_last {
+                wrong.into_iter().for_each(|what| self.ledger().violate("books-are-true", what));
+            }
+        }
+    }
+
+    fn wait(&mut self, term_ms: u64) {
+        let until_ms = self.now_ms + term_ms;
         while !self.is_over() && self.now_ms < until_ms {
             self.step();
         }

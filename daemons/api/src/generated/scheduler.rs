@@ -495,6 +495,9 @@ pub struct TellPlan {
     pub session: u64,
     #[prost(message, optional, tag = "2")]
     pub plan: ::core::option::Option<Plan>,
+    /// A hash of the source's validators, 0 without any: what comes from a source with others is another content.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TellDigests {

@@ -107,7 +107,7 @@ impl Keeper {
     async fn adopt_plan(&self, told: &wire::TellPlan) -> bool {
         let plan = convert::plan(told.plan.unwrap_or_default());
         match (self.task(told.session), plan) {
-            (Some(task), Ok(plan)) => self.peer.adopt_plan(&task, plan).await,
+            (Some(task), Ok(plan)) => self.peer.adopt_plan(&task, plan, told.version).await,
             _ => true,
         }
     }

@@ -33,6 +33,22 @@ impl Version {
         self.etag.as_deref().filter(|tag| !tag.starts_with("W/"))
     }
 
+    /// A hash of the validators, by which hosts tell versions apart; 0 without any.
+    pub fn hash(&self) -> u64 {
+        if self.etag.is_none() && self.last_modified.is_none() {
+            return 0;
+        }
+        let mut hash = blake3::Hasher::new();
+        for part in [&self.etag, &self.last_modified] {
+            let text = part.as_deref().unwrap_or_default();
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&hash.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(bytes).max(1)
+    }
+
     /// Whether a change of the content would show even if its length stayed the same.
     pub fn is_verifiable(&self) -> bool {
         self.strong_etag().is_some() || self.last_modified.is_some()

@@ -21,7 +21,7 @@ const HEAD_LEN: usize = 12;
 /// One fact.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub(super) fact: Option<Fact>,
 }
 
@@ -58,6 +58,9 @@ pub(super) enum Fact {
     /// A scheduler has confirmed that it knows of the import.
     #[prost(message, tag = "10")]
     Confirmed(ConfirmedFact),
+    /// A hash of the validators of the source's version that the pieces are of, on a scheduler's word.
+    #[prost(uint64, tag = "11")]
+    VersionHash(u64),
 }
 
 #[derive(Clone, PartialEq, Message)]
