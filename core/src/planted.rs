@@ -7,7 +7,7 @@
 pub enum Bug {
     /// A piece counts whatever its digest.
     DigestIgnored = 1,
-    /// The last piece is a byte short.
+    /// The last byte of a content is not written.
     LastPieceShort,
     /// An upload that ended keeps its slot until its lease runs out.
     SlotNotReleased,
@@ -17,8 +17,6 @@ pub enum Bug {
     LimiterRefillsTwice,
     /// A host that is gone still counts.
     HostNeverLeaves,
-    /// Transfers that take too long are not taken back.
-    GrantsNeverExpire,
     /// What was written before a power loss is believed without a look.
     JournalBelieved,
     /// Another version of the source is taken for the same.
@@ -45,14 +43,13 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, with its name.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::DigestIgnored, "digest-ignored"),
         (Self::LastPieceShort, "last-piece-short"),
         (Self::SlotNotReleased, "slot-not-released"),
         (Self::BlacklistNeverFires, "blacklist-never-fires"),
         (Self::LimiterRefillsTwice, "limiter-refills-twice"),
         (Self::HostNeverLeaves, "host-never-leaves"),
-        (Self::GrantsNeverExpire, "grants-never-expire"),
         (Self::JournalBelieved, "journal-believed"),
         (Self::VersionIgnored, "version-ignored"),
         (Self::ImportNotVerified, "import-not-verified"),

@@ -52,7 +52,6 @@ use crate::blacklist::{Blacklist, BlacklistPolicy};
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
 use crate::machine::{Machine, Outbox};
 use crate::piece::PiecePlan;
-use crate::planted::{Bug, is_planted};
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
 use candidates::Work;
@@ -249,9 +248,7 @@ impl Scheduler {
     /// tasks. Linear in grants, hungry peers and tasks.
     fn sweep(&mut self, now: Instant) {
         self.next_sweep = now + self.config.sweep_interval;
-        if !is_planted(Bug::GrantsNeverExpire) {
-            self.expire_grants(now);
-        }
+        self.expire_grants(now);
         let swarms: Vec<SwarmKey> = self.swarms.keys().collect();
         for key in swarms {
             self.expire_runs(now, key);

@@ -2,8 +2,6 @@
 
 use core::fmt;
 
-use crate::planted::{Bug, is_planted};
-
 const MIB: u64 = 1 << 20;
 
 /// Most pieces a plan may have: with it every per-piece table has a known limit
@@ -200,9 +198,7 @@ impl PiecePlan {
     pub fn range(&self, piece: PieceNumber) -> ByteRange {
         let start = u64::from(piece.0) * self.piece_len;
         let end = start + self.piece_len;
-        let end = self.content_len.map_or(end, |len| len.min(end));
-        let is_short = is_planted(Bug::LastPieceShort) && self.content_len == Some(end) && end > start + 1;
-        ByteRange { start, len: end.saturating_sub(start) - u64::from(is_short) }
+        ByteRange { start, len: self.content_len.map_or(end, |len| len.min(end)).saturating_sub(start) }
     }
 
     /// All pieces in order; nothing while the plan is open.

@@ -94,17 +94,17 @@ fn now() -> Instant {
 ///
 /// # Errors
 /// When runs cannot be started.
-pub fn seeds(first: u64, extent: Extent, jobs: usize, is_json: bool) -> Result<bool> {
+pub fn seeds(first: u64, extent: Extent, jobs: usize, planted: Option<&str>, is_json: bool) -> Result<bool> {
     let (begun, mut tally) = (now(), Tally::default());
     let mut said = begun;
     let next = |number| match extent {
         Extent::Seeds(count) => (number < count).then_some(first + number),
         Extent::For(term) => (now() - begun < term).then_some(first + number),
     };
-    child::each(next, None, jobs, |report| {
+    child::each(next, planted, jobs, |report| {
         tally.hear(&report);
         if !report.violations.is_empty() {
-            let _ = explain(&report, None);
+            let _ = explain(&report, planted);
         }
         if matches!(extent, Extent::For(_)) && now() - said > Duration::from_secs(10) {
             said = now();
@@ -189,12 +189,12 @@ pub fn planted(bugs: &[&str], limit: u64, jobs: usize) -> Result<bool> {
             jobs,
             |report| {
                 ran += 1;
-                found = found.take().or_else(|| report.violations.first().cloned());
+                found = found.take().or_else(|| report.violations.first().cloned().map(|found| (report.seed, found)));
                 found.is_none()
             },
         )?;
         match found {
-            Some(violation) => println!("{bug:<28} {ran:>6}  {}", violation.check),
+            Some((seed, violation)) => println!("{bug:<28} {ran:>6}  {} (seed {seed})", violation.check),
             None => {
                 missed += 1;
                 println!("{bug:<28} {ran:>6}  NOT FOUND");

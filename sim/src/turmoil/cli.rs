@@ -47,7 +47,7 @@ struct Flags {
     #[arg(long, conflicts_with = "scenario")]
     planted: bool,
     /// Seeds within which a planted bug has to be found
-    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     within: u64,
     /// Plant one bug, or `list` for their names
     #[arg(long, value_name = "BUG")]
@@ -99,12 +99,12 @@ fn run(flags: &Flags) -> Result<bool> {
     let mut is_sound = true;
     let mut is_campaign = false;
     if let Some(count) = flags.seeds {
-        is_sound &= campaign::seeds(flags.seed, Extent::Seeds(count), jobs, flags.json)?;
+        is_sound &= campaign::seeds(flags.seed, Extent::Seeds(count), jobs, flags.plant.as_deref(), flags.json)?;
         is_campaign = true;
     }
     if let Some(minutes) = flags.minutes {
         let term = Duration::from_secs(minutes * 60);
-        is_sound &= campaign::seeds(flags.seed, Extent::For(term), jobs, flags.json)?;
+        is_sound &= campaign::seeds(flags.seed, Extent::For(term), jobs, flags.plant.as_deref(), flags.json)?;
         is_campaign = true;
     }
     if let Some(count) = flags.meta {
@@ -136,7 +136,7 @@ fn single(flags: &Flags) -> Result<bool> {
         return Ok(true);
     }
     if let Some(file) = &flags.minimise {
-        minimise::minimise(&scenario, file)?;
+        minimise::minimise(&scenario, flags.plant.as_deref(), file)?;
         return Ok(false);
     }
     if !flags.json {

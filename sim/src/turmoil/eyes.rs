@@ -166,6 +166,10 @@ impl Eyes {
         let mut memory = lock(&self.memory);
         match input {
             Input::Granted { task, grant, piece, .. } => drop(memory.granted.insert((*task, *grant), *piece)),
+            Input::TaskOpened(opening) => {
+                drop(memory);
+                opening.held.iter().for_each(|piece| self.check_piece(&opening.task, piece.get()));
+            }
             Input::FetchEnded { fetch, .. } => drop(memory.fetching.remove(fetch)),
             Input::SchedulerLost { task } if memory.fetching.values().any(|known| known == task) => {
                 self.ledger.mark(Mark::SchedulerLostInMidPiece);

@@ -11,18 +11,19 @@ use super::world::Report;
 /// Most runs spent on it.
 const RUN_LIMIT: u32 = 400;
 
-struct Shrinking {
+struct Shrinking<'a> {
+    planted: Option<&'a str>,
     best: Scenario,
     check: String,
     file: PathBuf,
     runs: u32,
 }
 
-impl Shrinking {
+impl Shrinking<'_> {
     fn run(&mut self, scenario: &Scenario) -> Result<Report> {
         self.runs += 1;
         std::fs::write(&self.file, serde_json::to_string(scenario)?)?;
-        child::run(&Subject::File(&self.file), None)
+        child::run(&Subject::File(&self.file), self.planted)
     }
 
     /// Takes a smaller scenario if it fails in the same way.
@@ -123,9 +124,9 @@ impl Shrinking {
 ///
 /// # Errors
 /// If it does not fail, or cannot be run.
-pub fn minimise(scenario: &Scenario, file: &Path) -> Result<()> {
-    let mut shrinking =
-        Shrinking { best: scenario.clone(), check: String::new(), file: file.with_extension("trying"), runs: 0 };
+pub fn minimise(scenario: &Scenario, planted: Option<&str>, file: &Path) -> Result<()> {
+    let trying = file.with_extension("trying");
+    let mut shrinking = Shrinking { planted, best: scenario.clone(), check: String::new(), file: trying, runs: 0 };
     let report = shrinking.run(scenario)?;
     let Some(violation) = report.violations.first() else { bail!("this scenario does not fail") };
     shrinking.check.clone_from(&violation.check);

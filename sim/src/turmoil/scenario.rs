@@ -337,7 +337,7 @@ fn contents(rng: &mut Rng) -> Vec<Content> {
             2 => piece_len * pieces,
             _ => piece_len * (pieces - 1) + rng.between(1, piece_len),
         };
-        let has_length = !rng.chance(1, 8);
+        let has_length = !rng.chance(1, 5);
         Content {
             len,
             // Small contents are single pieces by the default rule.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use df_core::planted::{Bug, is_planted};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
@@ -35,7 +36,7 @@ impl Version {
 
     /// A hash of the validators, by which hosts tell versions apart; 0 without any.
     pub fn hash(&self) -> u64 {
-        if self.etag.is_none() && self.last_modified.is_none() {
+        if (self.etag.is_none() && self.last_modified.is_none()) || is_planted(Bug::VersionIgnored) {
             return 0;
         }
         let mut hash = blake3::Hasher::new();

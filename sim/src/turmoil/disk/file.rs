@@ -49,12 +49,22 @@ impl Inode {
         self.modified_ns = now_ns;
     }
 
-    /// Each sector that was written since the last sync is there or not; so is the new length.
+    /// What was written since the last sync is there, or it is not, or each sector for itself; so is the new
+    /// length.
     pub(super) fn power_lost(&mut self, rng: &mut Rng) {
         self.is_locked = false;
         if self.dirty.is_empty() && self.bytes.len() == self.synced.len() {
             return;
         }
+        match rng.below(3) {
+            0 => return self.sync(),
+            1 => (self.bytes, self.modified_ns) = (self.synced.clone(), self.synced_modified_ns),
+            _ => self.tear(rng),
+        }
+        self.sync();
+    }
+
+    fn tear(&mut self, rng: &mut Rng) {
         let len = if rng.chance(1, 2) { self.bytes.len() } else { self.synced.len() };
         let mut left = self.synced.clone();
         left.resize(len, 0);
@@ -68,7 +78,6 @@ impl Inode {
             self.modified_ns = self.synced_modified_ns;
         }
         self.bytes = left;
-        self.sync();
     }
 
     fn sync(&mut self) {
