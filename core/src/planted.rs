@@ -37,7 +37,7 @@ pub enum Bug {
     SilenceIgnored,
     /// The digest of the whole is not compared.
     WholeNotVerified,
-    /// A piece is promised though its journal could not be written.
+    /// A piece is promised though it could not be written.
     PromisedBeforeStored,
 }
 

@@ -34,7 +34,8 @@ pub(super) fn unfinished(world: &World<'_>, wishes: &[Wish]) {
 /// In a healed world something failed time and again.
 pub(super) fn gave_up(world: &World<'_>, wish: &Wish) {
     let name = &world.nodes[wish.host as usize].name;
-    let is_liar = world.fired().iter().any(|(_, fault)| matches!(fault, Fault::Flip { host, .. } if *host == wish.host));
+    let is_liar =
+        world.fired().iter().any(|(_, fault)| matches!(fault, Fault::Flip { host, .. } if *host == wish.host));
     if world.must_come(&wish.act) && !is_liar {
         world.ledger().violate("the-core-finishes", format!("{name}: {:?} fails with {:?}", wish.act, wish.last));
     }
@@ -68,7 +69,9 @@ pub(super) fn uploads_end(world: &World<'_>) {
     for node in world.nodes.iter().filter(|node| world.core.contains(&node.number)) {
         let uploads = lock(&node.gauges).uploads;
         if uploads > 0 {
-            world.ledger().violate("slots-are-released", format!("{}: {uploads} uploads, and nobody is served", node.name));
+            world
+                .ledger()
+                .violate("slots-are-released", format!("{}: {uploads} uploads, and nobody is served", node.name));
         }
     }
 }
@@ -112,7 +115,9 @@ fn typed_errors(world: &World<'_>) {
     for entry in lock(&world.common.diary).iter() {
         match entry.ended.as_ref().map(|(_, outcome)| outcome) {
             Some(Outcome::Wrong(what)) => {
-                world.ledger().violate("bytes-of-one-version", format!("{}: {what}", world.nodes[entry.node as usize].name));
+                world
+                    .ledger()
+                    .violate("bytes-of-one-version", format!("{}: {what}", world.nodes[entry.node as usize].name));
             }
             Some(Outcome::Failed { code, text }) if code == "INTERNAL" => {
                 let name = &world.nodes[entry.node as usize].name;
@@ -164,7 +169,8 @@ fn rates(world: &World<'_>) {
 pub(super) fn source_copies(world: &World<'_>) -> f64 {
     let shelf = lock(&world.common.shelf);
     let asked: BTreeSet<u32> = shelf.requests().iter().map(|request| request.content).collect();
-    let whole: u64 = asked.iter().filter_map(|content| shelf.versions(*content).first()).map(|first| first.len() as u64).sum();
+    let whole: u64 =
+        asked.iter().filter_map(|content| shelf.versions(*content).first()).map(|first| first.len() as u64).sum();
     let sent: u64 = shelf.requests().iter().map(|request| request.bytes).sum();
     sent as f64 / whole.max(1) as f64
 }
@@ -177,7 +183,8 @@ fn sources(world: &World<'_>) {
         let most = shelf.most_open(node.ip);
         let lives = lock(&node.life).count.max(1) as u32;
         // (An answer that breaks on the way is open here until that is noticed.)
-        if most > knobs.source_connection_limit * tasks * lives && !world.fired().iter().any(|(_, fault)| blurs(fault)) {
+        if most > knobs.source_connection_limit * tasks * lives && !world.fired().iter().any(|(_, fault)| blurs(fault))
+        {
             let what = format!("{} asked the origin {most} times at once", node.name);
             world.ledger().violate("source-connections", what);
         }
@@ -188,7 +195,8 @@ fn sources(world: &World<'_>) {
     // (Where there is little room, what was dropped has to be fetched again.)
     let is_calm = world.scenario().is_calm() && has_scheduler && knobs.quota.is_none();
     // With and without a digest are two tasks.
-    let most = if is_calm { 2.0 } else { f64::from(world.scenario().daemons()) * 4.0 * (1 + world.fired().len()) as f64 };
+    let most =
+        if is_calm { 2.0 } else { f64::from(world.scenario().daemons()) * 4.0 * (1 + world.fired().len()) as f64 };
     if copies > most * 1.5 {
         world.ledger().violate("source-fetches", format!("{copies:.2} copies from the source, at most {most}"));
     }
@@ -203,7 +211,8 @@ fn host_id(world: &World<'_>, node: usize) -> Option<HostId> {
 
 /// Whether a fault makes an honest host look bad.
 const fn blurs(fault: &Fault) -> bool {
-    let is_clear = matches!(fault, Fault::Lie { .. } | Fault::Change { .. } | Fault::Wall { .. } | Fault::OriginDown { .. });
+    let is_clear =
+        matches!(fault, Fault::Lie { .. } | Fault::Change { .. } | Fault::Wall { .. } | Fault::OriginDown { .. });
     !is_clear
 }
 
@@ -213,7 +222,8 @@ fn honest_hosts_are_not_listed(world: &World<'_>) {
         return;
     }
     for (number, node) in world.nodes.iter().enumerate() {
-        let lied = world.fired().iter().any(|(_, fault)| matches!(fault, Fault::Lie { host, .. } if *host == node.number));
+        let lied =
+            world.fired().iter().any(|(_, fault)| matches!(fault, Fault::Lie { host, .. } if *host == node.number));
         if !lied && host_id(world, number).is_some_and(|id| listed.contains(&id)) {
             world.ledger().violate("honest-hosts-are-not-listed", format!("{} is listed", node.name));
         }
@@ -238,7 +248,8 @@ fn no_leftovers(world: &World<'_>) {
 pub(super) fn untrue_books(world: &World<'_>) -> Vec<String> {
     let mut untrue = Vec::new();
     let ids: Vec<Option<HostId>> = (0..world.nodes.len()).map(|node| host_id(world, node)).collect();
-    for scheduler in world.nodes.iter().filter(|node| node.role == Role::Scheduler && world.core.contains(&node.number)) {
+    for scheduler in world.nodes.iter().filter(|node| node.role == Role::Scheduler && world.core.contains(&node.number))
+    {
         let gauges = lock(&scheduler.gauges).clone();
         for (host, task, held) in &gauges.held {
             let Some(at) = ids.iter().position(|id| *id == Some(*host)) else { continue };

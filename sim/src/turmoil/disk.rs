@@ -161,7 +161,8 @@ impl SimDisk {
         let mut state = lock(&self.state);
         state.is_tainted = true;
         let is_content = |path: &Path| path.extension().is_some_and(|extension| extension == "data");
-        let contents: Vec<_> = state.files.iter().filter(|(path, _)| is_content(path)).map(|(_, inode)| inode).collect();
+        let contents: Vec<_> =
+            state.files.iter().filter(|(path, _)| is_content(path)).map(|(_, inode)| inode).collect();
         let mut rng = Rng::new(draw);
         let Some(inode) = contents.get(rng.index(contents.len())) else { return false };
         lock(inode).flip(&mut rng)
@@ -260,7 +261,8 @@ impl Disk for SimDisk {
         if !state.folders.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let inside = |name: &PathBuf| (name.parent() == Some(path)).then(|| name.file_name()?.to_str().map(str::to_owned));
+        let inside =
+            |name: &PathBuf| (name.parent() == Some(path)).then(|| name.file_name()?.to_str().map(str::to_owned));
         let names: BTreeSet<String> =
             state.files.keys().chain(state.folders.iter()).filter_map(inside).flatten().collect();
         Ok(names.into_iter().collect())

@@ -207,6 +207,8 @@ pub struct Drawing {
     daemons: u32,
     contents: Vec<u32>,
     changeable: Vec<u32>,
+    /// When users ask for something.
+    begun_ms: Vec<u64>,
 }
 
 impl Drawing {
@@ -222,6 +224,7 @@ impl Drawing {
             daemons: scenario.daemons(),
             changeable: contents.clone().filter(|content| scenario.contents[*content as usize].has_etag).collect(),
             contents: contents.collect(),
+            begun_ms: scenario.work.iter().map(|work| work.at_ms).collect(),
         }
     }
 
@@ -235,6 +238,10 @@ impl Drawing {
                 break;
             }
             let kind = self.kinds[self.rng.index(self.kinds.len())];
+            // Half of them while somebody is being served: a quiet world has little to break.
+            let begun = self.begun_ms.get(self.rng.index(self.begun_ms.len())).copied();
+            let soon = begun.map(|begun| begun + self.rng.between(10, 1200));
+            let at = if self.rng.chance(1, 2) { soon.unwrap_or(at) } else { at };
             plan.extend(self.faults(kind).into_iter().map(|(later, fault)| (at + later, fault)));
         }
         plan.sort_by_key(|(at, _)| *at);
@@ -275,7 +282,9 @@ impl Drawing {
             Kind::CrashLoop => {
                 let host = self.daemon();
                 let times = self.rng.between(2, 5);
-                (0..times).map(|time| (time * (span_ms / 2 + 300), Fault::Kill { host, down_ms: span_ms / 4 })).collect()
+                (0..times)
+                    .map(|time| (time * (span_ms / 2 + 300), Fault::Kill { host, down_ms: span_ms / 4 }))
+                    .collect()
             }
             Kind::Flap => {
                 let hosts = self.group();
@@ -313,9 +322,7 @@ impl Drawing {
                 Fault::Bridge { hosts, bridge, span_ms }
             }
             Kind::Hold => Fault::Hold { hosts: self.group(), span_ms },
-            Kind::Latency => {
-                Fault::Latency { host: self.any(), latency_ms: self.rng.between(100, 3000), span_ms }
-            }
+            Kind::Latency => Fault::Latency { host: self.any(), latency_ms: self.rng.between(100, 3000), span_ms },
             Kind::Slow => {
                 Fault::Slow { host: self.any(), bytes_per_sec: [100, 1000, 5000][self.rng.index(3)], span_ms }
             }
@@ -328,7 +335,9 @@ impl Drawing {
             Kind::Flip => Fault::Flip { host: self.daemon(), draw: self.rng.next_u64() },
             Kind::Lag => Fault::Lag { host: self.daemon(), delay_ms: self.rng.between(10, 2000), span_ms },
             // A liar lies for long, most of the time.
-            Kind::Lie => Fault::Lie { host: self.daemon(), span_ms: if self.rng.chance(2, 3) { 60_000 } else { span_ms } },
+            Kind::Lie => {
+                Fault::Lie { host: self.daemon(), span_ms: if self.rng.chance(2, 3) { 60_000 } else { span_ms } }
+            }
             Kind::OriginDown => Fault::OriginDown { span_ms },
             Kind::OriginFault => Fault::Origin {
                 content: self.contents[self.rng.index(self.contents.len())],

@@ -51,8 +51,7 @@ impl Wires {
     /// A host with a name and a width.
     pub fn add(&mut self, name: &str, ip: IpAddr, bytes_per_sec: u64) {
         self.names.insert(name.to_owned(), ip);
-        self.hosts
-            .insert(ip, Wire { bytes_per_sec, free_at_us: 0, age: 0, refuses: false, served: Vec::new() });
+        self.hosts.insert(ip, Wire { bytes_per_sec, free_at_us: 0, age: 0, refuses: false, served: Vec::new() });
     }
 
     /// From now on a host sends so much.

@@ -239,12 +239,7 @@ impl Node {
 }
 
 /// Everybody who asks this daemon for something, as long as it lives.
-async fn users(
-    user: User,
-    mut asked: mpsc::UnboundedReceiver<(usize, Act)>,
-    node: Arc<Node>,
-    common: Arc<Common>,
-) {
+async fn users(user: User, mut asked: mpsc::UnboundedReceiver<(usize, Act)>, node: Arc<Node>, common: Arc<Common>) {
     while let Some((entry, act)) = asked.recv().await {
         let (user, node, common) = (user.clone(), node.clone(), common.clone());
         tokio::spawn(async move {

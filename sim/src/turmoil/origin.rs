@@ -246,7 +246,8 @@ async fn body(
 ) -> io::Result<bool> {
     let len = found.bytes.len() as u64;
     let is_ranged = found.content.is_ranged && found.manner != Manner::IgnoresRange;
-    let asked = request.range.filter(|_| is_ranged).map(|(first, last)| (first, last.map_or(len, |last| last + 1).min(len)));
+    let asked =
+        request.range.filter(|_| is_ranged).map(|(first, last)| (first, last.map_or(len, |last| last + 1).min(len)));
     if asked.is_some_and(|(from, to)| from >= to) {
         return say(conn, "416 Range Not Satisfiable", &format!("Content-Range: bytes */{len}\r\n")).await;
     }
@@ -254,7 +255,11 @@ async fn body(
     let mut head = match asked {
         Some(_) => {
             let shift = u64::from(found.manner == Manner::WrongRange);
-            format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {}-{}/{len}\r\n", from + shift, to - 1 + shift)
+            format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {}-{}/{len}\r\n",
+                from + shift,
+                to - 1 + shift
+            )
         }
         None => "HTTP/1.1 200 OK\r\n".to_owned(),
     };

@@ -20,7 +20,8 @@ pub fn names() -> Result<Vec<&'static str>> {
 /// For an unknown name, and if this program was built without them.
 pub fn plant(name: &str) -> Result<()> {
     names()?;
-    let (bug, _) = Bug::ALL.iter().find(|(_, known)| *known == name).with_context(|| format!("no bug is called {name}"))?;
+    let (bug, _) =
+        Bug::ALL.iter().find(|(_, known)| *known == name).with_context(|| format!("no bug is called {name}"))?;
     #[cfg(feature = "planted")]
     df_core::planted::plant(*bug);
     let _ = bug;

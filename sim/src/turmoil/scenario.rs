@@ -191,8 +191,14 @@ impl Scenario {
 
     /// Three peers, a seed and a scheduler that have everything they could wish for.
     pub fn calm(seed: u64) -> Self {
-        let content =
-            Content { len: 30_000, piece_len: 2048, is_ranged: true, has_etag: true, has_length: true, is_redirected: false };
+        let content = Content {
+            len: 30_000,
+            piece_len: 2048,
+            is_ranged: true,
+            has_etag: true,
+            has_length: true,
+            is_redirected: false,
+        };
         let download = |host| Work {
             at_ms: 1000,
             host,
@@ -245,7 +251,8 @@ impl Topology {
             latency_ms: (min_ms, min_ms + rng.between(0, 60)),
             tick_ms: [5, 10, 10, 20][rng.index(4)],
             is_shuffled: rng.chance(1, 2),
-            uplink_bytes_per_sec: [20_000, 50_000, 200_000, 10_000_000][rng.index(4)],
+            // Slow ones more often than not: downloads that last meet more faults.
+            uplink_bytes_per_sec: [10_000, 20_000, 50_000, 200_000, 10_000_000][rng.index(5)],
         }
     }
 }
@@ -303,7 +310,8 @@ impl Knobs {
             source_rate,
             // Room for one content beside all imports, at the least.
             // (Of a content whose length is not told, a whole piece is taken for its length at first.)
-            quota: (rng.chance(1, 5) && contents.iter().all(|content| content.has_length)).then(|| longest + IMPORT_LEN_LIMIT + 4096 * rng.between(0, 8)),
+            quota: (rng.chance(1, 5) && contents.iter().all(|content| content.has_length))
+                .then(|| longest + IMPORT_LEN_LIMIT + 4096 * rng.between(0, 8)),
             source_escape_ms: [2_000, 15_000][rng.index(2)],
             task_ttl_ms: [1_000, 1_800_000][rng.index(2)],
             zones: [1, 1, 2][rng.index(3)],

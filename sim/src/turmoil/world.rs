@@ -294,7 +294,11 @@ impl World<'_> {
                 let (_, usual_ms) = scenario.topology.latency_ms;
                 let most_ms = if is_on { *latency_ms } else { usual_ms };
                 for other in self.nodes.iter().filter(|other| other.number != *host) {
-                    self.sim.set_link_max_message_latency(node(host).ip, other.ip, Duration::from_millis(most_ms.max(usual_ms)));
+                    self.sim.set_link_max_message_latency(
+                        node(host).ip,
+                        other.ip,
+                        Duration::from_millis(most_ms.max(usual_ms)),
+                    );
                 }
             }
             Fault::Slow { host, bytes_per_sec, .. } => {
@@ -322,7 +326,8 @@ impl World<'_> {
     /// Ends what has lasted long enough.
     fn end_due(&mut self) {
         let now_ms = self.now_ms;
-        let (due, on): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active).into_iter().partition(|(end, _)| *end <= now_ms);
+        let (due, on): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.active).into_iter().partition(|(end, _)| *end <= now_ms);
         self.active = on;
         if due.is_empty() {
             return;
@@ -458,7 +463,9 @@ impl World<'_> {
                 match ended {
                     None => {}
                     Some((_, Outcome::Done { local_bytes, .. })) => {
-                        if local_bytes > 0 && let Some(mark) = self.deaths.get(&wish.host) {
+                        if local_bytes > 0
+                            && let Some(mark) = self.deaths.get(&wish.host)
+                        {
                             self.ledger().mark(*mark);
                         }
                         continue;

@@ -263,12 +263,7 @@ impl Lane {
         self.set_plan(plan).await?;
         let is_ranged = response.accepts_ranges;
         self.run
-            .tell(Input::SourceOpened {
-                fetch: self.run.fetch,
-                plan,
-                is_ranged,
-                version: response.version.hash(),
-            })
+            .tell(Input::SourceOpened { fetch: self.run.fetch, plan, is_ranged, version: response.version.hash() })
             .await;
         if let Some((piece, digest)) = last {
             self.run.tell(Input::SourceArrived { fetch: self.run.fetch, piece, digest }).await;

@@ -199,7 +199,9 @@ impl StoredTask {
                 Fact::Durable(ns) if modified_ns == Some(*ns) => doubtful.clear(),
                 // Written to since, by somebody else or by a download that went on.
                 Fact::Durable(_) => {}
-                Fact::Piece(piece) if !is_this_boot && !is_planted(Bug::JournalBelieved) => drop(doubtful.insert(piece.number)),
+                Fact::Piece(piece) if !is_this_boot && !is_planted(Bug::JournalBelieved) => {
+                    drop(doubtful.insert(piece.number))
+                }
                 _ => {}
             }
             books.apply(fact);
@@ -388,7 +390,10 @@ impl StoredTask {
             (_, 0) => Ok(()),
             (0, _) => self.append(Fact::VersionHash(hash)),
             _ if known == hash => Ok(()),
-            _ => Err(Failure::new(Code::Protocol, "the content at the source is not the one that pieces were taken from")),
+            _ => Err(Failure::new(
+                Code::Protocol,
+                "the content at the source is not the one that pieces were taken from",
+            )),
         }
     }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use df_api::failure::{Code, Failure};
 use df_core::id::PieceDigest;
 use df_core::piece::PieceNumber;
-use df_core::planted::{Bug, is_planted};
 
 use super::{PieceState, StoredTask};
 use crate::peer::store::disk_failure;
@@ -86,10 +85,7 @@ impl StoredTask {
                 let dropped = || Failure::new(Code::Internal, "a piece was dropped before it was kept");
                 return if books.held.contains(piece) { Ok(()) } else { Err(dropped()) };
             };
-            let mut written = books.journal.append(Fact::Piece(PieceFact::new(piece.get(), digest)));
-            if is_planted(Bug::PromisedBeforeStored) {
-                written = Ok(());
-            }
+            let written = books.journal.append(Fact::Piece(PieceFact::new(piece.get(), digest)));
             if written.is_ok() {
                 books.held.insert(piece);
                 books.digests.insert(piece.get(), digest);
