@@ -305,7 +305,9 @@ impl Peer {
             let task = request.id();
             match peer.join(request, options, None).await {
                 Ok(waiting) if waiting.job().outcome().borrow().is_none() => waiting.job().make_duty(),
-                // It is here already; its scheduler does not know.
+                // It is here already. If its scheduler knows, telling it once more would make it take the
+                // grants back that others have of this host, and wake it anew, for ever.
+                Ok(_) if peer.0.links.has_told(&task) => {}
                 Ok(_) => peer.0.links.register(&peer, &task),
                 Err(failure) => tracing::warn!(%task, %failure, "cannot fetch for the scheduler"),
             }

@@ -186,6 +186,11 @@ impl Links {
         self.owner(task).is_some()
     }
 
+    /// Whether a task's scheduler was told, over the stream it has now, that this host is in the task.
+    pub fn has_told(&self, task: &TaskId) -> bool {
+        self.owner(task).is_some_and(|link| lock(link).tasks.contains_key(task))
+    }
+
     /// How a task's scheduler can be reached.
     pub fn state(&self, task: &TaskId, now: Instant) -> LinkState {
         let is_expected = |link: &Mutex<Link>| now - lock(link).lost < EXPECTED_TERM;

@@ -200,7 +200,7 @@ impl StoredTask {
                 // Written to since, by somebody else or by a download that went on.
                 Fact::Durable(_) => {}
                 Fact::Piece(piece) if !is_this_boot && !is_planted(Bug::JournalBelieved) => {
-                    drop(doubtful.insert(piece.number))
+                    doubtful.insert(piece.number);
                 }
                 _ => {}
             }
