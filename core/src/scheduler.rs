@@ -26,6 +26,7 @@ pub mod event;
 
 mod cached;
 mod candidates;
+mod endgame;
 mod grant;
 mod host;
 mod invariants;
@@ -69,11 +70,10 @@ pub struct SchedulerConfig {
     pub peer_limit: usize,
     /// How many hops a piece may be passed on while it is still arriving; 0 turns relaying off.
     pub relay_depth_limit: u32,
-    /// Whether fewer transfers than the limits are used where one at a time fills the link.
-    pub adapts_slots: bool,
-    /// Whether it is tried now and then if more or fewer at once would pay, where links differ in
-    /// width. What is relayed as it arrives is no faster than its upstream, which misleads the trial.
-    pub learns_slots: bool,
+    /// Whether all slots are used, even where fewer transfers at once fill the link.
+    pub fills_slots: bool,
+    /// Whether idle parents take over, at the end of a download, what slow ones are sending.
+    pub takes_over: bool,
     /// After this long without anything on its way, a peer may be served across zones whatever
     /// there is in its own.
     pub zone_escape: Duration,
@@ -86,6 +86,9 @@ pub struct SchedulerConfig {
     pub grant_term_floor: Duration,
     /// Terms are this many times what the transfer is expected to take.
     pub grant_slack: u32,
+    /// A transfer is late after this many times what it was expected to take: then its child may be
+    /// served by others meanwhile.
+    pub late_slack: u32,
     /// How often overdue grants, starving peers and silent sources are looked for.
     pub sweep_interval: Duration,
     /// How long a task without peers is remembered.
@@ -99,13 +102,14 @@ impl Default for SchedulerConfig {
             task_limit: 100_000,
             peer_limit: 200_000,
             relay_depth_limit: 24,
-            adapts_slots: true,
-            learns_slots: false,
+            fills_slots: false,
+            takes_over: true,
             zone_escape: Duration::from_secs(4),
             source_escape: Duration::from_secs(15),
             first_grant_term: Duration::from_secs(30),
-            grant_term_floor: Duration::from_secs(5),
+            grant_term_floor: Duration::from_secs(3),
             grant_slack: 4,
+            late_slack: 2,
             sweep_interval: Duration::from_millis(250),
             task_ttl: Duration::from_secs(1800),
         }
@@ -266,6 +270,7 @@ impl Scheduler {
             let hungry = swarm.hungry.rows().iter().filter_map(|row| swarm.member(*row));
             self.work.extend(hungry.filter(|member| member.coming == 0).map(|member| Work::Feed(member.peer)));
             self.let_escape(now, key);
+            self.review_endgame(now, key);
             let swarm = &self.swarms[key];
             if swarm.is_empty() && now - swarm.deserted >= self.config.task_ttl {
                 self.remove_swarm(key);
@@ -316,7 +321,7 @@ impl Machine for Scheduler {
             Input::SourceEnded { peer } => self.source_ended(now, peer),
             Input::SourceFailed { peer, failure } => self.source_failed(now, peer, failure),
             Input::NearlyFinished { grant } => self.grant_nearly_finished(grant),
-            Input::PieceFinished { grant, elapsed } => self.grant_finished(now, grant, elapsed),
+            Input::PieceFinished { grant } => self.grant_finished(now, grant),
             Input::PieceFailed { grant, failure } => self.grant_failed(now, grant, failure),
             Input::PieceHeld { peer, piece } => self.foreign_piece_held(now, peer, piece),
             Input::ParentFailed { peer, parent, failure } => self.parent_failed(now, peer, parent, failure),

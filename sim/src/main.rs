@@ -114,7 +114,7 @@ impl Flags {
         set(&mut plan.driver, self.driver);
         set(&mut plan.upload_limit, self.uploads);
         set(&mut plan.download_limit, self.downloads);
-        plan.config.adapts_slots &= !self.fixed_slots;
+        plan.config.fills_slots |= self.fixed_slots;
         plan
     }
 

@@ -93,6 +93,8 @@ pub struct Plan {
     pub rtt: f64,
     /// Zones the peers are spread over; the seeds are in the first.
     pub zones: u32,
+    /// Whether a receiver says that a transfer is nearly finished, or only that it is.
+    pub asks_early: bool,
     /// Whether readers want pieces in order.
     pub is_in_order: bool,
     /// When peers come.
@@ -131,6 +133,7 @@ impl Plan {
             jitter_percent: 30,
             rtt: 0.1,
             zones: 1,
+            asks_early: true,
             is_in_order: false,
             arrivals: Arrivals::Herd,
             flaws: Flaws::default(),
@@ -139,7 +142,7 @@ impl Plan {
             driver: Driver::Lean,
             piece_us: 400_000,
             piece_bytes: 4 << 20,
-            config: SchedulerConfig { learns_slots: true, ..SchedulerConfig::default() },
+            config: SchedulerConfig::default(),
             seed: 1,
         }
     }

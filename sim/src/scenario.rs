@@ -132,10 +132,9 @@ pub fn drawn(seed: u64) -> Plan {
     plan.seeds_die_after = rng.chance(1, 5).then(|| bound * rng.below(100) as f64 / 100.0);
     plan.config = SchedulerConfig {
         relay_depth_limit: [0, 2, 24][rng.index(3)],
-        adapts_slots: rng.chance(1, 2),
+        fills_slots: rng.chance(1, 2),
         zone_escape: Duration::from_millis(rng.between(500, 5_000)),
         sweep_interval: Duration::from_millis(rng.between(50, 500)),
-        learns_slots: true,
         ..SchedulerConfig::default()
     };
     plan

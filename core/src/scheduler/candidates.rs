@@ -13,7 +13,7 @@ use crate::time::Instant;
 const HUNGRY: SampleLimits = SampleLimits { scan: 64, draw: 16 };
 
 /// Of the idle: for each a best piece is looked for.
-const IDLE: SampleLimits = SampleLimits { scan: 24, draw: 12 };
+pub(super) const IDLE: SampleLimits = SampleLimits { scan: 24, draw: 12 };
 
 /// Matching that a state change has made possible.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ impl Scheduler {
     }
 
     pub(super) fn may_upload(&self, now: Instant, host: &Host) -> bool {
-        host.upload.has_room(self.config.adapts_slots) && host.is_offerable(now)
+        host.upload.has_room(self.config.fills_slots) && host.is_offerable(now)
     }
 
     /// Grants one piece from `parent` to the neediest receiver that it can help. False if there is
@@ -68,10 +68,16 @@ impl Scheduler {
         let mut sample = core::mem::take(&mut self.sample);
         let pool = &self.swarms[swarm];
         pool.hungry.sample(&mut self.rng, HUNGRY, &pool.ranks, &mut sample);
+        let relays = self.config.relay_depth_limit > 0;
         let mut chosen = None;
-        // The neediest nearly always takes something, so sorting them all would be waste.
-        while let Some(at) = (0..sample.len()).min_by_key(|at| sample[*at].0) {
+        let last = pool.member(row).map_or(row, |member| member.last_child);
+        // The neediest nearly always takes something, so sorting them all would be waste. Who was
+        // served from here last comes last: or a slow parent would keep the same child for good.
+        while let Some(at) = (0..sample.len()).min_by_key(|at| (sample[*at].1 == last, sample[*at].0)) {
             let (_, child) = sample.swap_remove(at);
+            if !self.swarms[swarm].is_of_use(row, child, relays) {
+                continue;
+            }
             let Some(to) = self.swarms[swarm].member(child).copied() else { continue };
             if self.may_serve(now, host, to.host)
                 && let Some(offer) = self.best_piece(swarm, row, child)
@@ -125,6 +131,10 @@ impl Scheduler {
         child: Row,
         child_host: HostKey,
     ) -> Option<(Offer, bool, u32, Row)> {
+        // Most have nothing new, and that is seen at once.
+        if !self.swarms[swarm].is_of_use(parent, child, self.config.relay_depth_limit > 0) {
+            return None;
+        }
         let member = *self.swarms[swarm].member(parent)?;
         let host = self.hosts.get(member.host)?;
         if !self.may_upload(now, host) {
@@ -144,19 +154,20 @@ impl Scheduler {
         self.peers.get(key).is_some_and(|peer| {
             peer.state.is_downloading()
                 && peer.mode == Mode::Granted
-                && self.hosts.get(peer.host).is_some_and(|host| host.download.has_room(self.config.adapts_slots))
+                && self.hosts.get(peer.host).is_some_and(|host| {
+                    host.download.has_room(self.config.fills_slots || self.swarms[peer.swarm].is_endgame)
+                })
                 && self.swarms[peer.swarm].lacks_something(peer.row)
         })
     }
 
-    /// Puts a peer in or out of the pool of the hungry, and has it fed if it is in.
+    /// Puts a peer in or out of the pool of the hungry, and has it fed if it was out.
     pub(super) fn review_hunger(&mut self, key: PeerKey) {
         let is_hungry = self.is_hungry(key);
         let Some(peer) = self.peers.get(key) else { return };
         let swarm = &mut self.swarms[peer.swarm];
         if is_hungry {
-            swarm.hungry.insert(peer.row);
-            if !swarm.idle.rows().is_empty() {
+            if swarm.hungry.insert(peer.row) && !swarm.idle.rows().is_empty() {
                 self.work.push_back(Work::Feed(key));
             }
         } else {

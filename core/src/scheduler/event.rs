@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::cached::TaskView;
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
 use crate::piece::{Order, PieceNumber, PiecePlan, PieceSet};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 slotmap::new_key_type! {
     /// A host the scheduler knows, for as long as it is connected.
@@ -198,8 +198,6 @@ pub enum Input {
     PieceFinished {
         /// The grant.
         grant: GrantKey,
-        /// From request to last byte.
-        elapsed: Duration,
     },
     /// A granted piece did not come.
     PieceFailed {

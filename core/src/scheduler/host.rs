@@ -1,5 +1,7 @@
 //! What the scheduler knows of hosts and peers.
 
+use core::num::NonZeroU32;
+
 use smallvec::SmallVec;
 
 use super::event::{GrantKey, HostInfo, HostKey, HostKind, Mode, PeerKey};
@@ -44,11 +46,11 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(info: HostInfo, learns_slots: bool, now: Instant) -> Self {
+    pub(super) fn new(info: HostInfo, now: Instant) -> Self {
         Self {
             info,
-            upload: Lane::new(info.upload_limit, learns_slots && matches!(info.kind, HostKind::Seed)),
-            download: Lane::new(info.download_limit, learns_slots),
+            upload: Lane::new(info.upload_limit),
+            download: Lane::new(info.download_limit),
             peers: Short::new(),
             serving: Short::new(),
             wanting: Short::new(),
@@ -97,40 +99,31 @@ pub(super) struct Grant {
     pub(super) parent: PeerKey,
     pub(super) child: PeerKey,
     pub(super) piece: PieceNumber,
-    /// Bytes of the piece.
-    pub(super) bytes: u64,
+    pub(super) began: Instant,
+    /// When it is given up.
     pub(super) deadline: Instant,
-    /// Whether it still occupies a place in the two lanes: not any more once nearly finished.
-    pub(super) is_counted: bool,
-    /// Other transfers beside it in the parent's lane, and in the child's.
-    pub(super) up_company: Company,
-    pub(super) down_company: Company,
-    /// Whether the parent was still receiving the piece when this was granted: how long it takes
-    /// says nothing of the two lanes then.
-    pub(super) is_relay: bool,
+    /// When it has taken so long that the child may be served by others meanwhile.
+    pub(super) late: Instant,
+    /// When it is expected to end.
+    pub(super) due: Instant,
+    /// Whether it occupies its part of the parent's lane, and of the child's: not any more once
+    /// nearly finished.
+    pub(super) fills_up: bool,
+    pub(super) fills_down: bool,
+    /// The most it can be expected to bring, in bytes a millisecond; `None` while nothing is known.
+    pub(super) rate: Option<NonZeroU32>,
+    /// The parts of the parent's lane and of the child's that it fills.
+    pub(super) up_share: u16,
+    pub(super) down_share: u16,
+    /// How many hops passed the piece on as it arrived when this was granted; with any, how long it
+    /// takes says little of the two lanes.
+    pub(super) hops: u8,
 }
 
-/// The fewest and the most other transfers there were beside one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Company {
-    fewest: u16,
-    most: u16,
-}
-
-impl Company {
-    pub(super) const fn new(beside: u32) -> Self {
-        Self { fewest: beside as u16, most: beside as u16 }
-    }
-
-    /// There are this many now.
-    pub(super) fn note(&mut self, beside: u32) {
-        self.fewest = self.fewest.min(beside as u16);
-        self.most = self.most.max(beside as u16);
-    }
-
-    /// Their number, if it never changed.
-    pub(super) fn steady(self) -> Option<u32> {
-        (self.fewest == self.most).then_some(self.most.into())
+impl Grant {
+    /// Whether there is something to be done about it.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline <= now || (self.fills_down && self.late <= now)
     }
 }
 

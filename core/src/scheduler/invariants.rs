@@ -60,9 +60,9 @@ impl Scheduler {
 
     fn check_lanes(&self) {
         let mut used: BTreeMap<HostKey, (u32, u32)> = BTreeMap::new();
-        for grant in self.grants.values().filter(|grant| grant.is_counted) {
-            used.entry(self.peers[grant.parent].host).or_default().0 += 1;
-            used.entry(self.peers[grant.child].host).or_default().1 += 1;
+        for grant in self.grants.values() {
+            used.entry(self.peers[grant.parent].host).or_default().0 += u32::from(grant.fills_up);
+            used.entry(self.peers[grant.child].host).or_default().1 += u32::from(grant.fills_down);
         }
         for (key, host) in &self.hosts {
             let (up, down) = used.get(&key).copied().unwrap_or_default();

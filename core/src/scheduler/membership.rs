@@ -28,7 +28,7 @@ impl Scheduler {
             self.outbox.push(Output::Refuse { request, why: Refusal::Full });
             return;
         }
-        let mut host = Host::new(info, self.config.learns_slots, now);
+        let mut host = Host::new(info, now);
         if let Some(record) = record {
             host.record = record;
         }

@@ -22,11 +22,14 @@ impl Pool {
         self.place.get(row as usize).is_some_and(|place| *place > 0)
     }
 
-    pub(super) fn insert(&mut self, row: Row) {
-        if !self.contains(row) {
+    /// Puts a row in; false if it was.
+    pub(super) fn insert(&mut self, row: Row) -> bool {
+        let is_new = !self.contains(row);
+        if is_new {
             self.rows.push(row);
             self.place[row as usize] = self.rows.len() as u32;
         }
+        is_new
     }
 
     pub(super) fn remove(&mut self, row: Row) {
@@ -75,8 +78,8 @@ mod tests {
     fn a_pool_finds_what_was_put_in_and_nothing_else() {
         let mut pool = Pool::default();
         pool.grow(4);
-        [0, 1, 3].into_iter().for_each(|row| pool.insert(row));
-        pool.insert(1);
+        assert!([0, 1, 3].into_iter().all(|row| pool.insert(row)));
+        assert!(!pool.insert(1));
         pool.remove(0);
         pool.remove(0);
         assert_eq!((pool.rows().len(), pool.contains(0), pool.contains(3)), (2, false, true));

@@ -1,7 +1,7 @@
 //! Whom to serve first, and with which piece.
 
 use super::Scheduler;
-use super::event::{HostKey, PeerKey};
+use super::event::{GrantKey, HostKey};
 use super::host::SwarmKey;
 use super::swarm::{Member, Row};
 use crate::isolation::Standing;
@@ -12,11 +12,13 @@ use crate::time::Instant;
 /// A piece one member could send another, and how good an idea that is: smaller is better.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Offer {
-    /// The parent is still receiving the piece itself.
-    pub(super) is_relay: bool,
+    /// Through how many hops the piece arrives while it is passed on; none if the parent has it.
+    pub(super) hops: u8,
     /// Copies there are.
     pub(super) copies: u32,
     pub(super) piece: PieceNumber,
+    /// What brings it to the parent meanwhile, unless that is the source.
+    pub(super) upstream: Option<GrantKey>,
 }
 
 impl Scheduler {
@@ -48,16 +50,25 @@ impl Scheduler {
             let order = self.order_of(key, from, child, to);
             let selector = Selector { near: to.near, coin, order };
             let piece = selector.choose(&swarm.availability, is_useful)?;
-            return Some(Offer { is_relay: false, copies: swarm.availability.copies(piece), piece });
+            return Some(Offer { hops: 0, copies: swarm.availability.copies(piece), piece, upstream: None });
         }
         if self.config.relay_depth_limit == 0 || from.coming == 0 {
             return None;
         }
         let useful = swarm.useful_coming(parent, child);
-        let coming = (0..swarm.words()).map(|at| useful(at) & outside(at));
-        let relayable = bits(coming).filter(|piece| self.can_relay(*piece, from.peer, to.peer));
-        let piece = relayable.min_by_key(|piece| swarm.availability.copies(*piece))?;
-        Some(Offer { is_relay: true, copies: swarm.availability.copies(piece), piece })
+        let coming = bits((0..swarm.words()).map(|at| useful(at) & outside(at)));
+        let (copies, piece) = coming.map(|piece| (swarm.availability.copies(piece), piece)).min()?;
+        // The child neither has nor expects the piece, and all upstream of the parent do: so following
+        // the parents of a piece never leads in a circle.
+        let upstream = self.inbound(from.peer, piece);
+        if let (Some(fed), Some(rate)) =
+            (upstream.and_then(|key| self.grants[key].rate), self.rate_of(from.host, to.host, None))
+            && fed.get() * 2 < rate.get()
+        {
+            return None;
+        }
+        let hops = upstream.map_or(0, |key| self.grants[key].hops).saturating_add(1);
+        (u32::from(hops) <= self.config.relay_depth_limit).then_some(Offer { hops, copies, piece, upstream })
     }
 
     /// In which order `child` is to get what `parent` has. From a seed it is always the rarest first,
@@ -70,27 +81,5 @@ impl Scheduler {
             }
             _ => Order::RarestFirst,
         }
-    }
-
-    /// Whether `piece`, on its way to `from`, may be passed on to `to` as it arrives: the chain it
-    /// comes through must be short and must not contain `to`, or the two would wait for each other.
-    pub(super) fn can_relay(&self, piece: PieceNumber, from: PeerKey, to: PeerKey) -> bool {
-        let mut upstream = from;
-        for _ in 0..self.config.relay_depth_limit {
-            if upstream == to {
-                return false;
-            }
-            let Some(peer) = self.peers.get(upstream) else { return false };
-            let grant = peer.inbound.iter().filter_map(|grant| self.grants.get(*grant)).find(|g| g.piece == piece);
-            match grant {
-                Some(grant) => upstream = grant.parent,
-                // The chain ends at one who has the piece, or who fetches it from the source.
-                None => {
-                    let swarm = &self.swarms[peer.swarm];
-                    return swarm.has(peer.row, piece) || swarm.expects(peer.row, piece);
-                }
-            }
-        }
-        false
     }
 }

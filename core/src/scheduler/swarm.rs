@@ -16,6 +16,10 @@ use crate::time::Instant;
 /// A peer's place in its swarm's tables, as long as it is a member.
 pub(super) type Row = u32;
 
+/// What a transfer in vain to a host that fails with everybody counts in the order of receivers, in
+/// pieces: more than most contents have, so that it comes after all others.
+const SPENT_WEIGHT: u32 = 1 << 12;
+
 /// One task's swarm.
 #[derive(Debug)]
 pub(super) struct Swarm {
@@ -43,6 +47,14 @@ pub(super) struct Swarm {
     pub(super) idle: Pool,
     /// Members that want pieces.
     pub(super) wanting: u32,
+    /// Whether parents stand idle while the last are served.
+    pub(super) is_endgame: bool,
+    /// Pieces that came by grants.
+    pub(super) delivered: u64,
+    /// Transfers begun a second time because the first was slow.
+    pub(super) second_starts: u64,
+    /// What a transfer brings, smoothed over many, in bytes a millisecond; 0 while unknown.
+    pub(super) pace: u32,
     pub(super) source: SourceBook,
     /// Members that pull.
     pub(super) pullers: Vec<PeerKey>,
@@ -70,16 +82,36 @@ pub(super) struct Member {
     pub(super) is_escaping: bool,
     /// The piece it was last granted.
     pub(super) near: u32,
+    /// Whom it was last to send something.
+    pub(super) last_child: Row,
     /// Pieces it has.
     pub(super) held: u32,
     /// Pieces on their way to it.
     pub(super) coming: u32,
+    /// Transfers made for it in vain since its host fails with everybody.
+    spent: u32,
 }
 
 impl Member {
     pub(super) fn new(host: HostKey, zone: Zone, is_seed: bool) -> Self {
         let peer = PeerKey::default();
-        Self { peer, host, zone, is_seed, is_escaping: false, near: 0, held: 0, coming: 0 }
+        Self {
+            peer,
+            host,
+            zone,
+            is_seed,
+            is_escaping: false,
+            near: 0,
+            last_child: Row::MAX,
+            held: 0,
+            coming: 0,
+            spent: 0,
+        }
+    }
+
+    /// Its place in the line, smaller earlier: by its progress, after those whose transfers are of use.
+    const fn rank(&self) -> u32 {
+        self.progress().saturating_add(self.spent.saturating_mul(SPENT_WEIGHT))
     }
 
     /// Pieces it has or is about to have.
@@ -114,6 +146,10 @@ impl Swarm {
             hungry: Pool::default(),
             idle: Pool::default(),
             wanting: 0,
+            is_endgame: false,
+            delivered: 0,
+            second_starts: 0,
+            pace: 0,
             source: SourceBook::new(false),
             pullers: Vec::new(),
             has_new_parent: false,
@@ -175,6 +211,11 @@ impl Swarm {
         if self.is_empty() {
             self.deserted = now;
         }
+    }
+
+    /// A transfer has ended that was expected to bring `rate` bytes a millisecond.
+    pub(super) const fn note_pace(&mut self, rate: u32) {
+        self.pace = if self.pace == 0 { rate } else { ((self.pace as u64 * 63 + rate as u64) / 64) as u32 };
     }
 
     /// Number of pieces known so far: all, once the plan is closed.
@@ -272,6 +313,14 @@ impl Swarm {
         }
     }
 
+    /// A transfer to this row was in vain, as all to its host lately; or was not.
+    pub(super) fn note_spent(&mut self, row: Row, is_in_vain: bool) {
+        if let Some(member) = self.members[row as usize].as_mut() {
+            member.spent = if is_in_vain { member.spent + 1 } else { 0 };
+            self.ranks[row as usize] = member.rank();
+        }
+    }
+
     fn flip(&mut self, row: Row, piece: PieceNumber, is_coming: bool) {
         let at = (row as usize * 2 + usize::from(is_coming)) * self.words + piece.index() / 64;
         self.bits[at] ^= 1 << (piece.get() % 64);
@@ -281,7 +330,7 @@ impl Swarm {
         if let Some(member) = self.members[row as usize].as_mut() {
             member.held = member.held.wrapping_add_signed(held);
             member.coming = member.coming.wrapping_add_signed(coming);
-            self.ranks[row as usize] = member.progress();
+            self.ranks[row as usize] = member.rank();
         }
     }
 
@@ -294,6 +343,12 @@ impl Swarm {
         if let Some(zone) = self.members[row as usize].map(|member| member.zone) {
             self.zones.entry(zone).or_default().count(piece, is_more);
         }
+    }
+
+    /// Whether `from` has, or with `relays` expects, a piece that `to` neither has nor expects.
+    pub(super) fn is_of_use(&self, from: Row, to: Row, relays: bool) -> bool {
+        let (held, coming) = (self.useful_held(from, to), self.useful_coming(from, to));
+        (0..self.words).any(|at| held(at) != 0 || (relays && coming(at) != 0))
     }
 
     /// Pieces that `from` has and `to` neither has nor expects, by words.

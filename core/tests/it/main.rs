@@ -8,3 +8,4 @@ mod parts;
 mod props;
 mod pulling;
 mod scheduler;
+mod sharing;

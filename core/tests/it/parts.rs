@@ -132,6 +132,24 @@ proptest! {
     }
 
     #[test]
+    fn a_rate_changed_live_holds_from_then_on_and_what_waits_is_not_forgotten(
+        first in 1_000_u64..1_000_000,
+        second in 1_000_u64..1_000_000,
+        sizes in prop::collection::vec(1_u64..10_000, 1..60),
+        change in 0_usize..60,
+    ) {
+        let mut bucket = TokenBucket::new(Instant::ZERO, Some(first), 0);
+        let change = change.min(sizes.len());
+        let owed = sizes[..change].iter().fold(Instant::ZERO, |_, bytes| bucket.reserve(Instant::ZERO, *bytes));
+        bucket.set_rate(Instant::ZERO, Some(second));
+        let last = sizes[change..].iter().fold(owed, |_, bytes| bucket.reserve(Instant::ZERO, *bytes));
+        let total: u64 = if change == sizes.len() { 0 } else { sizes.iter().sum() };
+        let allowed = u128::from(second) * u128::from(last.as_micros());
+        // All that was asked for, before and after, is paid for at the new rate, to the microsecond.
+        prop_assert!(u128::from(total) * 1_000_000 <= allowed + u128::from(second) * 2);
+    }
+
+    #[test]
     fn a_bucket_wastes_nothing(rate in 1_000_u64..1_000_000, sizes in prop::collection::vec(1_u64..10_000, 1..50)) {
         let mut bucket = TokenBucket::new(Instant::ZERO, Some(rate), 0);
         let total: u64 = sizes.iter().sum();

@@ -99,7 +99,7 @@ impl Babbler {
                 Input::SourceFailed { peer, failure }
             }
             13 | 14 => Input::NearlyFinished { grant },
-            15..=18 => Input::PieceFinished { grant, elapsed: Duration::from_millis(self.rng.below(900)) },
+            15..=18 => Input::PieceFinished { grant },
             19 => {
                 use PieceFailure::{Aborted, Corrupt, Disconnected, Local, NotFound, Refused, Stalled};
                 let all = [Corrupt, NotFound, Refused, Aborted, Stalled, Disconnected, Local];

@@ -249,7 +249,7 @@ fn a_hung_sole_holder_in_a_zone_is_escaped() {
 #[test]
 fn relaying_shortens_the_start_and_never_waits_in_a_circle() {
     let time = |relay_depth_limit| {
-        let config = SchedulerConfig { relay_depth_limit, adapts_slots: false, ..SchedulerConfig::default() };
+        let config = SchedulerConfig { relay_depth_limit, fills_slots: true, ..SchedulerConfig::default() };
         let mut town = Town::with(config, 1, 16, 16);
         town.open_all();
         town.finish(LIMIT);

@@ -134,7 +134,7 @@ impl Ord for Timed {
 impl Town {
     /// A town with this many seeds and ordinary peers and a content of `pieces` pieces.
     pub(crate) fn new(seeds: usize, peers: usize, pieces: u32) -> Self {
-        Self::with(SchedulerConfig { adapts_slots: false, ..SchedulerConfig::default() }, seeds, peers, pieces)
+        Self::with(SchedulerConfig { fills_slots: true, ..SchedulerConfig::default() }, seeds, peers, pieces)
     }
 
     pub(crate) fn with(config: SchedulerConfig, seeds: usize, peers: usize, pieces: u32) -> Self {

@@ -246,9 +246,7 @@ impl Session {
         }
         let key = GrantKey::from(KeyData::from_ffi(grant));
         Ok(Some(match event {
-            Up::PieceFinished(finished) => {
-                Input::PieceFinished { grant: key, elapsed: Duration::from_micros(finished.elapsed_us) }
-            }
+            Up::PieceFinished(_) => Input::PieceFinished { grant: key },
             Up::PieceFailed(failed) => {
                 Input::PieceFailed { grant: key, failure: convert::piece_failure(failed.failure()) }
             }

@@ -14,7 +14,7 @@ use df_core::scheduler::{
     GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Registration, RequestId,
     Scheduler, Zone,
 };
-use df_core::time::{Duration, Instant};
+use df_core::time::Instant;
 use slotmap::{Key, KeyData};
 
 use self::host::{Host, NOBODY, Transfer};
@@ -42,7 +42,7 @@ enum Event {
     /// A child has a piece, or garbage; the scheduler hears of it half a round trip later.
     Arrive { child: u32, grant: u64 },
     /// The scheduler hears how a transfer ended.
-    Report { elapsed_us: u32, grant: u64 },
+    Report { grant: u64 },
     /// The same of one that failed.
     Complain { grant: u64 },
     /// The source has something for a fetcher.
@@ -175,10 +175,7 @@ impl Lean {
             Event::Leave { host } => self.leave(host),
             Event::Nearly { grant } => self.report(Input::NearlyFinished { grant: grant_key(grant) }),
             Event::Arrive { child, grant } => self.arrive(child, grant),
-            Event::Report { elapsed_us, grant } => {
-                let elapsed = Duration::from_micros(elapsed_us.into());
-                self.report(Input::PieceFinished { grant: grant_key(grant), elapsed });
-            }
+            Event::Report { grant } => self.report(Input::PieceFinished { grant: grant_key(grant) }),
             Event::Complain { grant } => {
                 self.report(Input::PieceFailed { grant: grant_key(grant), failure: PieceFailure::Corrupt });
             }
@@ -313,16 +310,8 @@ impl Lean {
         if !is_stalling {
             self.hosts[parent as usize].up_free = sent;
         }
-        let began = self.now + rtt / 2;
-        let transfer = Transfer {
-            grant: grant.data().as_ffi(),
-            began,
-            arrival,
-            piece: piece.get(),
-            parent,
-            lane: lane as u32,
-            is_lie,
-        };
+        let transfer =
+            Transfer { grant: grant.data().as_ffi(), arrival, piece: piece.get(), parent, lane: lane as u32, is_lie };
         let child_host = &mut self.hosts[child as usize];
         child_host.lanes[lane] = arrival;
         child_host.transfers.push(transfer);
@@ -347,9 +336,8 @@ impl Lean {
             self.tally.wasted += 1;
             return self.wheel.add(heard, Event::Complain { grant });
         }
-        let elapsed_us = (self.now - transfer.began) as u32;
         self.tally.note_piece(child, transfer.piece, self.now);
-        self.wheel.add(heard, Event::Report { elapsed_us, grant });
+        self.wheel.add(heard, Event::Report { grant });
     }
 
     fn revoked(&mut self, child: PeerKey, grant: GrantKey) {

@@ -8,7 +8,7 @@
 use df_core::piece::{Availability, PieceNumber, PiecePlan, PieceSet};
 use df_core::rng::Rng;
 
-use super::net::{FlowKey, Net, Progress};
+use super::net::{Begin, FlowKey, Net, Progress};
 use super::tally::Tally;
 use super::wheel::Wheel;
 use crate::outcome::Outcome;
@@ -240,7 +240,9 @@ impl Pull {
     }
 
     fn send(&mut self, parent: u32, child: u32, piece: PieceNumber, bytes: f64) {
-        let flow = self.net.start(self.now, parent, child, bytes, 0.0);
+        let cargo = u64::from(piece.get());
+        let begin = Begin { from: parent, to: child, bytes, nearly_at: 0.0, cargo, is_stored: true };
+        let flow = self.net.start(self.now, begin);
         if self.owners.len() <= flow.place() {
             self.owners.resize(flow.place() + 1, None);
         }

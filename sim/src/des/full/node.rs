@@ -116,6 +116,13 @@ impl Node {
         }
     }
 
+    /// Whether all bytes of a piece are here or about to be.
+    pub(super) fn has_whole(&self, task: usize, piece: PieceNumber) -> bool {
+        let is_it = |fetch: &Fetch| fetch.task == task && fetch.piece == piece;
+        let is_sent = |fetch: &Fetch| matches!(fetch.stage, Stage::Sent | Stage::Landed);
+        self.held[task].contains(piece) || self.fetches.values().any(|fetch| is_it(fetch) && is_sent(fetch))
+    }
+
     /// Whether a piece is on its way here.
     pub(super) fn expects(&self, task: usize, piece: PieceNumber) -> bool {
         self.fetches.values().any(|fetch| fetch.task == task && fetch.piece == piece)

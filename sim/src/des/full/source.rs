@@ -1,11 +1,12 @@
 //! The source of the full driver: one uplink, shared by whoever is sent there.
 
-use df_core::downloader::{self, FetchId};
+use df_core::downloader::{self, FetchId, PieceFailure};
 use df_core::piece::Order;
 
 use super::super::names::digest_of;
+use super::super::net::Begin;
 use super::node::SourceRun;
-use super::transfers::Owner;
+use super::transfers::{Owner, cargo};
 use super::{Event, Full, READ_WINDOW};
 
 impl Full {
@@ -39,7 +40,10 @@ impl Full {
             return self.tell(number, downloader::Input::SourceEnded { fetch, result: Ok(()) });
         };
         let source = self.nodes.len() as u32;
-        let flow = self.net.start(self.now, source, number, self.plan.piece_bytes as f64, 0.0);
+        let bytes = self.plan.piece_bytes as f64;
+        let cargo = cargo(run.task, piece);
+        let begin = Begin { from: source, to: number, bytes, nearly_at: 0.0, cargo, is_stored: true };
+        let flow = self.net.start(self.now, begin);
         self.own(flow, Owner::Source { node: number, fetch });
         if let Some(run) = self.nodes[number as usize].sources.get_mut(&fetch) {
             (run.next, run.flow) = (piece.get(), Some(flow));
@@ -62,8 +66,10 @@ impl Full {
     }
 
     pub(super) fn source_aborted(&mut self, number: u32, fetch: FetchId) {
-        if let Some(flow) = self.nodes[number as usize].sources.remove(&fetch).and_then(|run| run.flow) {
+        let Some(run) = self.nodes[number as usize].sources.remove(&fetch) else { return };
+        if let (Some(flow), Some(piece)) = (run.flow, self.content.number(run.next)) {
             self.net.stop(self.now, flow);
+            self.release(number, run.task, piece, Err(PieceFailure::Aborted));
         }
     }
 }

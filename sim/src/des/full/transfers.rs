@@ -7,7 +7,7 @@ use df_core::time::Duration;
 use df_core::uploader::{self, Child, SlotLease, UploadRequest};
 
 use super::super::names::{WRONG_DIGEST, digest_of, host_number, task_number};
-use super::super::net::{FlowKey, Progress};
+use super::super::net::{Begin, Cargo, FlowKey, Progress};
 use super::node::{Fetch, Manner, Stage, Waiter};
 use super::{Event, Full, Message};
 
@@ -19,6 +19,11 @@ const STALL_LIMIT_US: u64 = 5_000_000;
 pub(super) enum Owner {
     Fetch { child: u32, fetch: FetchId },
     Source { node: u32, fetch: FetchId },
+}
+
+/// What tells one piece of one task from all others.
+pub(super) const fn cargo(task: usize, piece: PieceNumber) -> Cargo {
+    (task as u64) << 32 | piece.get() as u64
 }
 
 impl Full {
@@ -146,8 +151,13 @@ impl Full {
             let at = self.now + STALL_LIMIT_US;
             return self.wheel.add(at, Event::Down { node: child, incarnation, input: stalled });
         }
-        let flow = self.net.start(self.now, parent, child, bytes, asked.nearly_at as f64);
-        asked.stage = Stage::Flowing { lease, flow };
+        let (task, piece, nearly_at) = (asked.task, asked.piece, asked.nearly_at as f64);
+        let is_stored = self.nodes[parent as usize].has_whole(task, piece);
+        let cargo = cargo(task, piece);
+        let flow = self.net.start(self.now, Begin { from: parent, to: child, bytes, nearly_at, cargo, is_stored });
+        if let Some(asked) = self.nodes[child as usize].fetches.get_mut(&fetch) {
+            asked.stage = Stage::Flowing { lease, flow };
+        }
         let crosses = self.nodes[parent as usize].zone != self.nodes[child as usize].zone;
         self.tally.cross_zone += u64::from(crosses);
         self.own(flow, Owner::Fetch { child, fetch });
@@ -166,12 +176,12 @@ impl Full {
         let Some(progress) = self.net.look(self.now, key, turn) else { return };
         let Some((_, owner)) = self.owners[key.place()].filter(|(flow, _)| *flow == key) else { return };
         match (owner, progress) {
-            (Owner::Fetch { child, fetch }, Progress::Nearly) => {
+            (Owner::Fetch { child, fetch }, Progress::Nearly) if self.plan.asks_early => {
                 self.send_down(child, downloader::Input::FetchNearlyFinished { fetch });
             }
             (Owner::Fetch { child, fetch }, Progress::Sent) => self.sent(child, fetch),
             (Owner::Source { node, fetch }, Progress::Sent) => self.source_sent(node, fetch),
-            (Owner::Source { .. }, Progress::Nearly) => {}
+            (_, Progress::Nearly) => {}
         }
     }
 
@@ -193,12 +203,23 @@ impl Full {
     }
 
     /// A piece that was passed on as it arrived is here, or will not be: its children hear of it.
-    fn release(&mut self, parent: u32, task: usize, piece: PieceNumber, result: Result<(), PieceFailure>) {
+    pub(super) fn release(&mut self, parent: u32, task: usize, piece: PieceNumber, result: Result<(), PieceFailure>) {
         let waiters = &mut self.nodes[parent as usize].waiters;
         let is_due = |waiter: &Waiter| waiter.task == task && waiter.piece == piece;
         let due: Vec<Waiter> = waiters.iter().copied().filter(is_due).collect();
         waiters.retain(|waiter| !is_due(waiter));
         due.into_iter().for_each(|waiter| self.end(waiter.child, waiter.fetch, result));
+        if result.is_ok() {
+            return;
+        }
+        for flow in self.net.passing_on(parent, cargo(task, piece)) {
+            let Some((_, Owner::Fetch { child, fetch })) = self.owners[flow.place()].filter(|(key, _)| *key == flow)
+            else {
+                continue;
+            };
+            self.stop_flow(child, fetch);
+            self.end(child, fetch, result);
+        }
     }
 
     /// A child hears half a round trip from now how its fetch ended.

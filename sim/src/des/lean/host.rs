@@ -35,7 +35,6 @@ pub(super) struct Host {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {
     pub(super) grant: u64,
-    pub(super) began: u64,
     pub(super) arrival: u64,
     pub(super) piece: u32,
     pub(super) parent: u32,

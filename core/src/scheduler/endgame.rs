@@ -1,0 +1,96 @@
+//! The end of a download, when parents stand idle: they serve whoever still waits, even beside others,
+//! and take over what a slow parent would take long to send.
+
+use super::Scheduler;
+use super::event::{GrantKey, PeerKey};
+use super::host::SwarmKey;
+use super::rank::Offer;
+use super::swarm::Row;
+use crate::piece::PieceNumber;
+use crate::time::{Duration, Instant};
+
+/// A transfer is taken over by a parent that needs less than two thirds of what it has left: in the
+/// model of `docs/swarm.md` less gain does not pay for what has been sent in vain.
+const GAIN: (u32, u32) = (3, 2);
+
+/// Of all pieces delivered, at most one in this many is begun a second time.
+const SECOND_STARTS: u64 = 100;
+
+impl Scheduler {
+    /// Notes whether the end has come: as many parents stand idle as members still want something.
+    /// Then there is nobody else whom a second transfer to the same member could keep waiting.
+    pub(super) fn review_endgame(&mut self, now: Instant, key: SwarmKey) {
+        let swarm = &mut self.swarms[key];
+        let is_endgame = swarm.wanting > 0 && swarm.idle.rows().len() >= swarm.wanting as usize;
+        if core::mem::replace(&mut swarm.is_endgame, is_endgame) != is_endgame {
+            for row in 0..self.swarms[key].members.len() {
+                if let Some(peer) = self.swarms[key].member(row as Row).map(|member| member.peer) {
+                    self.review_hunger(peer);
+                }
+            }
+        }
+        if is_endgame && self.config.takes_over {
+            self.take_over(now, key);
+        }
+    }
+
+    /// Gives what comes slowly to idle parents that are faster.
+    fn take_over(&mut self, now: Instant, key: SwarmKey) {
+        for row in 0..self.swarms[key].members.len() as Row {
+            let swarm = &self.swarms[key];
+            let Some(member) = swarm.member(row).filter(|member| member.coming > 0).copied() else { continue };
+            if swarm.second_starts * SECOND_STARTS > swarm.delivered {
+                return;
+            }
+            let inbound = self.peers[member.peer].inbound.clone();
+            for grant in inbound {
+                if let Some(parent) = self.faster(now, key, row, grant) {
+                    self.replace(now, member.peer, parent, grant);
+                }
+            }
+        }
+    }
+
+    /// An idle parent that would bring a piece much sooner than the transfer under way, which either
+    /// is late or comes from a slower parent.
+    fn faster(&mut self, now: Instant, key: SwarmKey, child: Row, grant: GrantKey) -> Option<PeerKey> {
+        let grant = self.grants.get(grant).copied()?;
+        let is_late = grant.late <= now;
+        let child_host = self.swarms[key].member(child)?.host;
+        // What is late has given its place in the lane to others already.
+        if !grant.fills_down && !self.hosts.get(child_host)?.download.has_room(true) {
+            return None;
+        }
+        let bytes = self.bytes_of(key, grant.piece);
+        let mut sample = core::mem::take(&mut self.sample);
+        let swarm = &self.swarms[key];
+        swarm.idle.sample(&mut self.rng, super::candidates::IDLE, &swarm.ranks, &mut sample);
+        let parents = sample.iter().filter_map(|(_, parent)| {
+            let member = swarm.member(*parent).filter(|_| swarm.has(*parent, grant.piece))?;
+            let host = self.hosts.get(member.host)?;
+            let rate = self.rate_of(member.host, child_host, None)?;
+            let needs = Duration::from_micros(bytes.saturating_mul(1000) / u64::from(rate.get()));
+            let is_faster = grant.rate.is_some_and(|slow| slow.get() < rate.get() / GAIN.0 * GAIN.1);
+            let is_gain = is_late || (is_faster && needs * GAIN.0 < (grant.due - now) * GAIN.1);
+            let is_free = self.may_upload(now, host) && self.may_serve(now, member.host, child_host);
+            (is_free && is_gain).then_some((needs, *parent, member.peer))
+        });
+        let fastest = parents.min().map(|(_, _, peer)| peer);
+        self.sample = sample;
+        fastest
+    }
+
+    fn replace(&mut self, now: Instant, child: PeerKey, parent: PeerKey, grant: GrantKey) {
+        let Some(piece) = self.grants.get(grant).map(|grant| grant.piece) else { return };
+        self.revoke(now, grant);
+        let (key, row) = (self.peers[child].swarm, self.peers[child].row);
+        self.swarms[key].second_starts += 1;
+        let offer = Offer { hops: 0, copies: self.copies(key, piece), piece, upstream: None };
+        debug_assert!(!self.swarms[key].expects(row, piece));
+        self.grant(now, parent, child, offer);
+    }
+
+    fn copies(&self, key: SwarmKey, piece: PieceNumber) -> u32 {
+        self.swarms[key].availability.copies(piece)
+    }
+}
