@@ -18,11 +18,11 @@ fn a_piece_that_arrives_as_its_run_is_given_up_can_be_fetched_again() {
     holds(include_str!("seeds/claim.json"));
 }
 
-/// A content of unknown length was read when the scheduler told its length: the body's end was not taken for
-/// the content's, and the source was asked for more for ever, a dozen times a second.
+/// A seed peer that had all of a content was woken for it and registered again. That took back the grant
+/// others had of it, left the swarm without a seed for a moment, and had it woken anew: for ever.
 #[test]
-fn a_content_whose_length_is_told_while_it_is_read_comes_to_its_end() {
-    holds(include_str!("seeds/length.json"));
+fn a_seed_that_is_woken_for_what_it_has_goes_on_serving() {
+    holds(include_str!("seeds/woken.json"));
 }
 
 /// A peer had pieces from others, lost its scheduler, and went to the source by itself: the content had
