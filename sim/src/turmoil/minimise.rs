@@ -136,7 +136,7 @@ pub fn minimise(scenario: &Scenario, planted: Option<&str>, file: &Path) -> Resu
         bail!("with its faults written down it does not fail as before: the run is not deterministic");
     }
     shrinking.shrink()?;
-    std::fs::write(file, serde_json::to_string_pretty(&shrinking.best)?)
+    std::fs::write(file, serde_json::to_string_pretty(&shrinking.best)? + "\n")
         .with_context(|| format!("cannot write {}", file.display()))?;
     let _ = std::fs::remove_file(&shrinking.file);
     let best = &shrinking.best;
