@@ -18,7 +18,8 @@
 //!    recognised.
 //!
 //! Read in this order: [`machine`], [`time`], [`rng`], [`id`], [`piece`], the parts
-//! ([`lifecycle`] to [`hash_ring`]), then the machines ([`scheduler`], [`downloader`], [`uploader`]).
+//! ([`lifecycle`] to [`network`]), then the machines ([`registry`], [`scheduler`], [`downloader`],
+//! [`uploader`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -36,7 +37,9 @@ pub mod isolation;
 pub mod upload_slots;
 pub mod token_bucket;
 pub mod hash_ring;
+pub mod network;
 
+pub mod registry;
 pub mod scheduler;
 pub mod downloader;
 pub mod uploader;

@@ -31,12 +31,14 @@ mod grant;
 mod host;
 mod invariants;
 mod lane;
+mod member;
 mod membership;
 mod pool;
 mod pulling;
 mod rank;
 mod seeding;
 mod swarm;
+mod view;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -48,6 +50,7 @@ pub use event::{
     Cached, GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration,
     RequestId, SourceFailure, TaskFailure, Zone,
 };
+pub use view::{HostRow, MemberRow, PieceState, TaskRow, Transfer};
 
 use crate::blacklist::{Blacklist, BlacklistPolicy};
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
@@ -159,6 +162,8 @@ pub struct PeerView {
     pub held: u32,
     /// Whether it has everything.
     pub is_complete: bool,
+    /// The stamp of its content; 0 for what is not cached, or nobody has.
+    pub stamp: u64,
 }
 
 impl Scheduler {
@@ -197,6 +202,7 @@ impl Scheduler {
             plan: swarm.plan,
             held: swarm.member(peer.row).map_or(0, |member| member.held),
             is_complete: swarm.is_complete(peer.row),
+            stamp: self.stamp_of(peer.swarm),
         })
     }
 
@@ -329,7 +335,8 @@ impl Machine for Scheduler {
             Input::PeerDone { peer } => self.peer_done(now, peer),
             Input::PeerStopped { peer } => self.peer_stopped(now, peer),
             Input::PeerLeft { peer } => self.peer_left(now, peer),
-            Input::TaskDeleted { task } => self.task_deleted(now, task),
+            Input::TaskDeleted { request, task, stamp } => self.task_deleted(now, request, task, stamp),
+            Input::DeletionTold { task, stamp, age } => self.deletion_told(now, task, stamp, age),
             Input::TaskAsked { request, task } => self.task_asked(now, request, task),
             Input::HostPardoned { host } => self.host_pardoned(now, host),
         }

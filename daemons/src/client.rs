@@ -20,19 +20,14 @@ mod ticket;
 mod transfer;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 
 use clap::CommandFactory;
 use df_api::failure::{Code, Failure};
 
 use crate::config::{self, Surroundings};
 use crate::console::{Color, Console, Stop};
-use crate::peer::store::StoredTask;
-use delivery::{Delivery, Link};
 use flags::GetCommand;
-use output::{Output, Place};
 use report::Outcome;
 use session::{JsonTo, Session};
 
@@ -94,22 +89,6 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             }
             refused(console, failure)
         }
-    }
-}
-
-/// Delivers a stored content, all of it here, to a path: what a Dragonfly v1 client has its daemon do.
-/// Blocks.
-pub(crate) fn deliver(stored: &StoredTask, path: &Path) -> Result<(), Failure> {
-    let cannot = |error: io::Error| output::local("read the store", &error);
-    let content = stored.file().as_fd().ok_or_else(|| cannot(io::ErrorKind::Unsupported.into()))?;
-    let content = File::from(content.try_clone_to_owned().map_err(cannot)?);
-    let len = stored.plan().and_then(|plan| plan.content_len()).unwrap_or(0);
-    let output = Output::open(&Place::Path(path.to_owned()), true)?;
-    let delivery = Delivery::begin(output, content, stored.data_path(), Link::Auto, Some(len))?;
-    match delivery.finish(len, false) {
-        Ok(_) => Ok(()),
-        Err(Ending::Failed(failure)) => Err(failure),
-        Err(Ending::Stopped(stop)) => Err(Failure::new(Code::Cancelled, stop.word())),
     }
 }
 

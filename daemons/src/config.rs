@@ -8,6 +8,8 @@
 
 mod address;
 mod layers;
+mod manager;
+mod membership;
 mod mistake;
 mod peer;
 mod scheduler;
@@ -30,6 +32,8 @@ use serde::de::DeserializeOwned;
 use yaml_serde::Value;
 
 pub use address::HostPort;
+pub use manager::{ManagerCommand, ManagerFlags, ManagerSettings};
+pub use membership::{ManagerAddress, ManagerLink};
 pub use peer::{
     Download, HostIdentity, Log, LogFormat, LogLevel, PeerCommand, PeerConfig, PeerFlags, Port, Schedulers, SeedPeer,
     Source, Store, Upload,

@@ -13,10 +13,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, CommandLine, Log, PeerConfig, Surroundings};
+use crate::config::{self, CommandLine, Log, ManagerSettings, PeerConfig, Surroundings};
 use crate::console::{Color, Console, Signals};
 use crate::env::Env;
 use crate::env::net::Listener;
+use crate::manager::{self, ManagerIncoming};
 use crate::peer::PeerIncoming;
 use crate::{peer, telemetry};
 
@@ -109,6 +110,21 @@ fn on_signal(shutdown: &CancellationToken) -> Result<(), Failure> {
         signals.exit_on_next().await;
     });
     Ok(())
+}
+
+/// Opens a dfmanager's store and sockets, says where they are, and runs it.
+///
+/// # Errors
+/// When the store or a socket cannot be opened, and those of [`manager::run`].
+pub async fn run_manager(env: Env, settings: ManagerSettings, shutdown: CancellationToken) -> Result<(), Failure> {
+    let db = manager::open_store(&env, &settings.data_dir).await?;
+    let prepared = manager::prepare(&env, &settings, db).await?;
+    let grpc = listen(&env, settings.listen_grpc).await?;
+    let rest = listen(&env, settings.listen_rest).await?;
+    let at = |listener: &Listener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
+    let ready = format!("ready grpc={} rest={}", at(&grpc, settings.listen_grpc), at(&rest, settings.listen_rest));
+    let _ = writeln!(std::io::stdout(), "{ready}");
+    manager::run(env, settings, prepared, ManagerIncoming { grpc, rest }, shutdown).await
 }
 
 /// Opens a dfdaemon's sockets, says where they are, and runs it.

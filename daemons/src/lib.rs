@@ -6,6 +6,8 @@ pub mod console;
 pub mod digest;
 pub mod env;
 pub mod launch;
+pub mod manager;
+pub mod member;
 pub mod peer;
 pub mod pump;
 pub mod scheduler;

@@ -8,6 +8,7 @@ mod effects;
 pub mod fetch;
 pub mod job;
 pub mod local;
+mod member;
 pub mod membership;
 mod origin;
 pub mod source;
@@ -15,6 +16,7 @@ pub mod store;
 pub mod sums;
 pub mod throttle;
 pub mod upload;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::PeerConfig;
 use crate::env::Env;
 use crate::env::net::Listener;
+use crate::member::Rules;
 use crate::pump::{self, Inbox};
 use crate::sync::lock;
 use fetch::PieceClient;
@@ -87,8 +90,13 @@ struct Inner {
     /// Tasks by the names this host has in them, as far as anybody was told.
     names: Mutex<BTreeMap<PeerId, TaskId>>,
     sums: Sums,
+    upload_limit: Limit,
     download_limit: Limit,
     source_limit: Limit,
+    /// Of a download that asks for no limit itself, in bytes per second.
+    task_rate: Mutex<Option<u64>>,
+    /// What the operator does not want transferred.
+    rules: Mutex<Arc<Rules>>,
     incarnation: u64,
 }
 
@@ -223,6 +231,7 @@ impl Peer {
         rate_bytes_per_sec: Option<u64>,
     ) -> Result<Waiting, Failure> {
         let task = request.id();
+        self.check_download(&request)?;
         if let Some(waiting) = self.join_open(&task) {
             return Ok(waiting);
         }
@@ -231,7 +240,7 @@ impl Peer {
         let stored =
             self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &label), Ok));
         let stored = stored.await?;
-        let rate = rate_bytes_per_sec.or_else(|| self.0.config.download.task_rate_limit.map(|r| r.bytes_per_sec()));
+        let rate = rate_bytes_per_sec.or_else(|| self.task_rate());
         let job = Arc::new(Job::new(request, stored, options, limit(self.0.env.clock.now(), rate)));
         if job.stored.is_complete() {
             return self.join_complete(job).await;
@@ -249,6 +258,7 @@ impl Peer {
             job.join();
             jobs.insert(task, job.clone());
         }
+        whole::follow(&self.0.env, &job);
         self.0.downloader.tell(Input::TaskOpened(Box::new(self.opening(&job)))).await;
         Ok(Waiting { peer: self.clone(), job })
     }
@@ -265,7 +275,7 @@ impl Peer {
         job.join();
         // Once is enough, as long as nobody writes to it.
         let is_verified = job.stored.is_verified(&job.request.meta.digest);
-        let verified = if is_verified { Ok(()) } else { effects::verify_whole(&self.0.env, &job).await };
+        let verified = if is_verified { Ok(()) } else { whole::verify(&self.0.env, &job).await };
         if verified.is_err() {
             self.forget_task(&job.task);
         }
@@ -291,10 +301,10 @@ impl Peer {
     }
 
     /// The scheduler asked this host to fetch a task: a seed peer from its source, or anybody a copy of a
-    /// cached content.
-    fn take_duty(&self, request: TaskRequest) {
+    /// cached content, or of what an operator wants here.
+    fn take_duty(&self, request: TaskRequest, is_preheat: bool) {
         let is_cached = request.cid.is_some();
-        if !is_cached && !self.0.config.seed_peer.enable {
+        if !is_cached && !is_preheat && !self.0.config.seed_peer.enable {
             tracing::warn!(task = %request.id(), "asked to fetch a task without being a seed peer");
             return;
         }
@@ -387,6 +397,9 @@ pub async fn run(
         jobs: Mutex::default(),
         names: Mutex::default(),
         sums: Sums::default(),
+        upload_limit: limit(now, config.upload.rate_limit.map(|rate| rate.bytes_per_sec())),
+        task_rate: Mutex::new(config.download.task_rate_limit.map(|rate| rate.bytes_per_sec())),
+        rules: Mutex::default(),
         download_limit: limit(now, config.download.rate_limit.map(|rate| rate.bytes_per_sec())),
         source_limit: limit(now, config.download.source_rate_limit.map(|rate| rate.bytes_per_sec())),
         incarnation: env.seed_for("incarnation"),
@@ -404,6 +417,7 @@ pub async fn run(
     let effects = effects::Effects::new(peer.clone(), uploads);
     tokio::spawn(pump::run(env.clone(), downloader, effects, mail, stop.clone()));
     peer.links().start(&peer, &host, &stop);
+    peer.join_cluster(&host, &stop)?;
     tokio::spawn(stop.clone().run_until_cancelled_owned(peer.clone().tidy()));
     serve(&peer, desk, incoming, &host, &shutdown, &stop).await
 }
@@ -416,8 +430,7 @@ async fn serve(
     shutdown: &CancellationToken,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let upload_rate = peer.config().upload.rate_limit.map(|rate| rate.bytes_per_sec());
-    let throttle = Throttle::new(peer.env().clone(), vec![limit(peer.env().clock.now(), upload_rate)]);
+    let throttle = Throttle::new(peer.env().clone(), vec![peer.0.upload_limit.clone()]);
     let pieces = PieceServer::new(peer.clone(), desk, throttle);
     let uploading = peer.env().spawn_data(pieces.clone().run(incoming.pieces, shutdown.clone(), DRAIN_TERM));
     let local = local::Local::new(peer.clone(), host.clone(), pieces);

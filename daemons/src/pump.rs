@@ -1,7 +1,7 @@
 //! One task that owns one machine: facts in by a bounded inbox, effects out to a driver.
 
 use df_core::machine::Machine;
-use df_core::time::Deadline;
+use df_core::time::{Deadline, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +64,9 @@ where
     M::Output: Seen,
     D: Driver<M>,
 {
+    let mut checks = Checks { clock: env.clock.clone(), next: Instant::ZERO };
     loop {
-        drain(&env, &mut machine, &mut driver);
+        drain(&env, &mut machine, &mut driver, &mut checks);
         driver.settled(&machine);
         if let Some(watch) = &env.watch {
             watch.settled(&machine);
@@ -78,7 +79,7 @@ where
                 let Some(input) = input else { return };
                 hear(&env, &mut machine, input);
                 for _ in 1..BATCH_LIMIT {
-                    drain(&env, &mut machine, &mut driver);
+                    drain(&env, &mut machine, &mut driver, &mut checks);
                     let Ok(input) = mail.0.try_recv() else { break };
                     hear(&env, &mut machine, input);
                 }
@@ -98,13 +99,30 @@ where
     machine.handle_input(env.clock.now(), input);
 }
 
-fn drain<M: Machine + Seen, D: Driver<M>>(env: &Env, machine: &mut M, driver: &mut D)
+/// When a machine's invariants are checked: after each step as long as that takes no time, as in a
+/// simulation, whose clock stands still; else so that at most half of the time goes into it, for a check
+/// looks at everything the machine knows.
+struct Checks {
+    clock: Clock,
+    next: Instant,
+}
+
+impl Checks {
+    fn check<M: Machine>(&mut self, machine: &M) {
+        let begun = self.clock.now();
+        if cfg!(debug_assertions) && begun >= self.next {
+            machine.check_invariants();
+            let ended = self.clock.now();
+            self.next = ended + (ended - begun);
+        }
+    }
+}
+
+fn drain<M: Machine + Seen, D: Driver<M>>(env: &Env, machine: &mut M, driver: &mut D, checks: &mut Checks)
 where
     M::Output: Seen,
 {
-    if cfg!(debug_assertions) {
-        machine.check_invariants();
-    }
+    checks.check(machine);
     while let Some(output) = machine.poll_output() {
         tracing::trace!(?output, "wants");
         if let Some(watch) = &env.watch {

@@ -1,12 +1,16 @@
 //! The dfscheduler: the core's [`Scheduler`] behind gRPC.
 //!
 //! Every host keeps one stream open (`Announce`); what it tells goes to the machine, what the machine
-//! wants goes back over it. The scheduler dials nobody.
+//! wants goes back over it. The scheduler dials nobody but its manager.
 
 mod effects;
+mod member;
+mod meter;
+mod preheat;
 mod service;
 mod stream;
 mod v1;
+mod views;
 
 use std::sync::Arc;
 
@@ -24,7 +28,7 @@ use crate::{pump, serving};
 /// Runs a dfscheduler until `shutdown`.
 ///
 /// # Errors
-/// When the port fails.
+/// When the port fails, or the token to join a manager with cannot be read.
 pub async fn run(
     env: Env,
     settings: SchedulerSettings,
@@ -34,9 +38,10 @@ pub async fn run(
     let (inbox, mail) = pump::inbox();
     let desk = stream::Desk::new(env.clone(), inbox, settings.trusted_networks.clone());
     let machine = Scheduler::new(settings.machine(), env.seed_for("scheduler"));
+    let stop = shutdown.child_token();
+    member::join(&env, &settings, incoming.local_addr().ok(), desk.clone(), &stop)?;
     let v1 = v1::V1::new(desk.clone());
     let effects = effects::Effects::new(desk.clone(), v1.clone());
-    let stop = shutdown.child_token();
     tokio::spawn(pump::run(env, machine, effects, mail, stop.clone()));
     let service = SchedulerServer::new(service::Service::new(Arc::new(desk), v1))
         .max_decoding_message_size(df_api::dial::MESSAGE_LIMIT)

@@ -64,7 +64,7 @@ struct Flags {
     /// Who drives the core
     #[arg(long)]
     driver: Option<Driver>,
-    /// Use exactly --uploads and --downloads at once instead of learning how many pay
+    /// Use all of --uploads and --downloads at once, even where fewer fill the link
     #[arg(long)]
     fixed_slots: bool,
     /// Uploads at once at most

@@ -1,63 +1,159 @@
-//! Asks a daemon over its unix socket what it has.
+//! Where news come from, and where orders go.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use df_api::dfdaemon::daemon_client::DaemonClient;
-use df_api::dfdaemon::{ListEntry, ListRequest};
 use df_api::failure::{Code, Failure};
-use df_api::status::failure_of;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tokio::time::timeout;
-use tonic::transport::Channel;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
-/// How long a daemon may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+use crate::app::Interest;
+use crate::demo::Demo;
+use crate::event::Event;
+use crate::model::Snapshot;
+use crate::request::Request;
 
-/// Entries that are kept; a node with more shows the first.
-const ENTRY_LIMIT: usize = 100_000;
+mod daemon;
+mod live;
+mod manager;
+mod orders;
+mod policy;
+pub(crate) mod rows;
+mod wire;
 
-/// One daemon.
-#[derive(Clone)]
-pub struct Poller {
-    client: DaemonClient<Channel>,
+pub use daemon::Daemon;
+pub use live::Live;
+pub use manager::Manager;
+
+/// What is wanted of a source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// News, a second after the last.
+    News(Interest),
+    /// What is known now, about something else.
+    Look(Interest),
+    /// Changes.
+    Order(Vec<Request>),
 }
 
-impl Poller {
-    /// The daemon that listens at `socket`. Connects when it is first asked.
-    ///
-    /// # Errors
-    /// None that a path can cause.
-    pub fn new(socket: PathBuf) -> Result<Self, Failure> {
-        let connector = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        let channel = df_api::dial::channel("daemon", connector)
-            .map_err(|error| Failure::new(Code::Internal, "cannot address the daemon").because(error))?;
-        Ok(Self { client: DaemonClient::new(channel) })
-    }
+/// What came of a request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// In words; several lines are to be read, not glanced at.
+    pub text: String,
+    /// In full.
+    pub json: Value,
+}
 
-    /// The contents cached on the node.
-    ///
-    /// # Errors
-    /// [`Code::DaemonDown`] when it does not answer, or what it answers instead.
-    pub async fn list(&mut self) -> Result<Vec<ListEntry>, Failure> {
-        let down = || Failure::new(Code::DaemonDown, "the daemon does not answer").hint("is it running?");
-        timeout(ANSWER_LIMIT, self.ask()).await.map_err(|_| down())?.map_err(|status| match status.code() {
-            tonic::Code::Unavailable => down().because(status.message()),
-            _ => failure_of(&status),
-        })
+impl Outcome {
+    /// What can be said in words alone.
+    pub fn said(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { json: json!({ "done": text }), text }
     }
+}
 
-    async fn ask(&mut self) -> Result<Vec<ListEntry>, tonic::Status> {
-        let mut parts = self.client.list(ListRequest::default()).await?.into_inner();
-        let mut entries = Vec::new();
-        while let Some(part) = parts.message().await? {
-            let room = ENTRY_LIMIT - entries.len();
-            entries.extend(part.entries.into_iter().take(room));
+/// Where news come from.
+pub enum Source {
+    /// A cluster that is made up.
+    Demo(Box<Demo>),
+    /// A manager and the daemon of this node.
+    Live(Box<Live>),
+}
+
+impl Source {
+    /// What there is to see now.
+    pub async fn look(&mut self, interest: &Interest) -> Snapshot {
+        match self {
+            Self::Demo(demo) => demo.snapshot(interest),
+            Self::Live(live) => live.look(interest).await,
         }
-        Ok(entries)
+    }
+
+    /// What there is to see of one screen alone, for whoever wants it once.
+    ///
+    /// # Errors
+    /// What the manager says, if it does not answer that.
+    pub async fn look_at(&mut self, interest: &Interest) -> Result<Snapshot, Failure> {
+        match self {
+            Self::Demo(demo) => Ok(demo.snapshot(interest)),
+            Self::Live(live) => live.look_at(interest).await,
+        }
+    }
+
+    /// Carries out one request.
+    ///
+    /// # Errors
+    /// What kept it from being carried out.
+    pub async fn carry_out(&mut self, request: &Request) -> Result<Outcome, Failure> {
+        match self {
+            Self::Demo(demo) => demo.carry_out(request).map(Outcome::said),
+            Self::Live(live) => live.carry_out(request).await,
+        }
+    }
+
+    /// Why the manager did not answer last, if it did not.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Demo(_) => None,
+            Self::Live(live) => live.failure(),
+        }
+    }
+
+    /// The manager itself, for what only a manager can answer.
+    ///
+    /// # Errors
+    /// For a demo, which has none.
+    pub fn manager(&mut self) -> Result<&mut Manager, Failure> {
+        match self {
+            Self::Demo(_) => Err(Failure::new(Code::Usage, "a demo has no manager")),
+            Self::Live(live) => Ok(live.manager()),
+        }
+    }
+
+    /// One second later, where time is made up too.
+    pub fn step(&mut self) {
+        if let Self::Demo(demo) = self {
+            demo.step();
+        }
+    }
+
+    /// Answers wishes until nobody has any more.
+    pub async fn serve(mut self, mut wishes: mpsc::Receiver<Wish>, news: mpsc::Sender<Event>) {
+        while let Some(mut wish) = wishes.recv().await {
+            // Who asked twice wants the latest; orders are never passed over.
+            while !matches!(wish, Wish::Order(_))
+                && let Ok(next) = wishes.try_recv()
+            {
+                if matches!(wish, Wish::News(_)) {
+                    self.step();
+                }
+                wish = next;
+            }
+            let told = match wish {
+                Wish::News(interest) => {
+                    self.step();
+                    Event::Seen(Box::new(self.look(&interest).await))
+                }
+                Wish::Look(interest) => Event::Seen(Box::new(self.look(&interest).await)),
+                Wish::Order(requests) => self.order(&requests).await,
+            };
+            if news.send(told).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// All requests, up to the first that fails.
+    async fn order(&mut self, requests: &[Request]) -> Event {
+        let mut done = String::new();
+        for (at, request) in requests.iter().enumerate() {
+            match self.carry_out(request).await {
+                Ok(outcome) => done = outcome.text,
+                Err(failure) => {
+                    let before = if at == 0 { String::new() } else { format!(" (after {at} of {})", requests.len()) };
+                    let message = format!("{}{before}", failure.message);
+                    return Event::Failed(Failure { message, ..failure });
+                }
+            }
+        }
+        Event::Done(if requests.len() > 1 { format!("{} done; the last: {done}", requests.len()) } else { done })
     }
 }

@@ -17,6 +17,7 @@ use crew::{Crew, Interrupted, Member};
 use origin::Origin;
 use report::{Peer, Report};
 
+mod console;
 mod content;
 mod crew;
 mod fetch;
@@ -49,6 +50,9 @@ pub(crate) struct Demo {
     /// Print one JSON object in place of the tables
     #[arg(long)]
     json: bool,
+    /// Open dfconsole on the cluster while its peers download, with a manager that knows them all
+    #[arg(long, conflicts_with_all = ["json", "file"])]
+    console: bool,
     /// Build without optimisation for speed: sooner there, slower transfers
     #[arg(long)]
     dev: bool,
@@ -61,15 +65,19 @@ const EXAMPLES: &str = "Examples:
   cargo xtask demo
   cargo xtask demo --peers 16 --size 256
   cargo xtask demo --file ~/Downloads/some.iso
-  cargo xtask demo --json | jq .origin_ratio";
+  cargo xtask demo --json | jq .origin_ratio
+  cargo xtask demo --console --peers 8";
 
 impl Task for Demo {
     fn run(self) -> Result<()> {
         let given = self.file.as_deref().map(Content::given).transpose()?;
-        let programs = Programs::build(self.dev)?;
+        let programs = Programs::build(self.dev, self.console)?;
         let folder = tempfile::Builder::new().prefix("df-demo-").tempdir().context("no temporary folder")?;
         let mut crew = Crew::new(folder.path().join("logs"))?;
-        let outcome = self.show(given, &programs, folder.path(), &mut crew);
+        let outcome = match self.console {
+            true => console::show(self.peers, u64::from(self.size) << 20, &programs, folder.path(), &mut crew),
+            false => self.show(given, &programs, folder.path(), &mut crew),
+        };
         let words = crew.last_words();
         drop(crew);
         // Who interrupts it wants nothing explained.
@@ -149,13 +157,18 @@ struct Programs {
     dfscheduler: PathBuf,
     dfdaemon: PathBuf,
     dfget: PathBuf,
+    /// Those that only the console's demonstration needs.
+    managed: Option<console::Programs>,
 }
 
 impl Programs {
-    fn build(is_dev: bool) -> Result<Self> {
+    fn build(is_dev: bool, is_managed: bool) -> Result<Self> {
         eprintln!("building the programs");
         let mut cargo = repo::cargo()?;
         cargo.args(["build", "--package", "df-daemons", "--bins", "--message-format", "json-render-diagnostics"]);
+        if is_managed {
+            cargo.args(["--package", "df-tui"]);
+        }
         if !is_dev {
             cargo.arg("--release");
         }
@@ -163,7 +176,16 @@ impl Programs {
         ensure!(output.status.success(), "the programs could not be built");
         let built = String::from_utf8_lossy(&output.stdout);
         let find = |name: &str| executable(&built, name).with_context(|| format!("cargo built no {name}"));
-        Ok(Self { dfscheduler: find("dfscheduler")?, dfdaemon: find("dfdaemon")?, dfget: find("dfget")? })
+        let managed = || -> Result<console::Programs> {
+            Ok(console::Programs {
+                dfmanager: find("dfmanager")?,
+                dfctl: find("dfctl")?,
+                dfconsole: find("dfconsole")?,
+            })
+        };
+        let managed = if is_managed { Some(managed()?) } else { None };
+        let [dfscheduler, dfdaemon, dfget] = [find("dfscheduler")?, find("dfdaemon")?, find("dfget")?];
+        Ok(Self { dfscheduler, dfdaemon, dfget, managed })
     }
 }
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::{Task, repo};
 use node::{Cluster, Ran};
 
+mod link;
 mod node;
 
 /// Where the result is written, relative to the root.
@@ -29,6 +30,9 @@ const LENGTHS: [u64; 7] = [1 << 10, 64 << 10, 1 << 20, 16 << 20, 256 << 20, 1 <<
 /// imported, asked for, exported and deleted, each beside `cp` and `sha256sum` of the same file on the
 /// same disk in the same run; and many small ones are imported, and the daemon is started anew on them.
 ///
+/// With --link, which needs root, contents are exported over a link of that rate besides: the nodes run in
+/// network namespaces, joined by a virtual cable that `tc` shapes.
+///
 /// Writes docs/dfcache.md. Fails if a command does not end as it should.
 #[derive(Parser)]
 #[command(name = "dfcache-table")]
@@ -42,14 +46,32 @@ pub(crate) struct DfcacheTable {
     /// Measure what is built without optimisation for speed
     #[arg(long)]
     dev: bool,
+    /// Rate of a link over which contents are exported, in Mbit/s; needs root
+    #[arg(long, value_name = "MBIT")]
+    link: Option<u64>,
+    /// Measure this part alone and print it
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// Take the programs in this folder instead of building them in release
+    #[arg(long, value_name = "DIR", conflicts_with = "dev")]
+    programs: Option<PathBuf>,
     /// Work in a folder in this one [default: the system's for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
+/// Parts of the page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Part {
+    Forms,
+    Sizes,
+    Many,
+    Link,
+}
+
 impl Task for DfcacheTable {
     fn run(self) -> Result<()> {
-        let programs = build(self.dev)?;
+        let programs = self.programs.clone().map_or_else(|| build(self.dev), Ok)?;
         let mut folder = tempfile::Builder::new();
         folder.prefix("df-cache-");
         let folder = match &self.dir {
@@ -61,16 +83,46 @@ impl Task for DfcacheTable {
         let profile = if self.dev { "dev (opt-level 1)" } else { "release" };
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         writeln!(page, "Measured with the `{profile}` profile on {cores} cores; all processes share them.\n")?;
+        let load = || fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let begun = load();
 
-        let mut cluster = Cluster::start(&programs, folder.path(), 3, 2)?;
-        eprintln!("the forms");
-        transcript(&cluster, &mut page)?;
-        eprintln!("the sizes");
-        sizes(&cluster, self.largest << 20, &mut page)?;
-        eprintln!("{} contents", self.many);
-        many(&mut cluster, self.many, &mut page)?;
+        let wants = |part: Part| self.only.is_none_or(|only| only == part);
+        if self.only != Some(Part::Link) {
+            let mut cluster = Cluster::start(&programs, folder.path(), 3, 2)?;
+            if wants(Part::Forms) {
+                eprintln!("the forms");
+                transcript(&cluster, &mut page)?;
+            }
+            if wants(Part::Sizes) {
+                eprintln!("the sizes");
+                sizes(&cluster, self.largest << 20, &mut page)?;
+            }
+            if wants(Part::Many) {
+                eprintln!("{} contents", self.many);
+                many(&mut cluster, self.many, &mut page)?;
+            }
+        }
+        if let Some(rate_mbit) = self.link.filter(|_| wants(Part::Link)) {
+            eprintln!("over a link of {rate_mbit} Mbit/s");
+            let folder = folder.path().join("link");
+            fs::create_dir(&folder)?;
+            link::measure(&programs, &folder, rate_mbit, self.largest << 20, &mut page)?;
+        }
+        let first = |load: &str| load.split(' ').next().unwrap_or("?").to_owned();
+        writeln!(
+            page,
+            "## How busy the machine was\n\nLoad average before: {}, after: {}. This command alone keeps about one core \
+             busy; with more than two the times above are those of a machine that had something else to do.\n",
+            first(&begun),
+            first(&load()),
+        )?;
+        if self.only.is_some() {
+            print!("{page}");
+            return Ok(());
+        }
         let path = repo::root()?.join(PAGE);
-        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, page.trim_end().to_owned() + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("wrote {PAGE}");
         Ok(())
     }
@@ -106,7 +158,7 @@ fn transcript(cluster: &Cluster, page: &mut String) -> Result<()> {
     let file = cluster.file("testfile", 10_000_000)?;
     let sum = sha256sum(&file)?;
     let by_digest = format!("import --cid sha256:{sum} --tag testtag testfile");
-    let lines: [(usize, &str, i32); 25] = [
+    let lines: [(usize, &str, i32); 27] = [
         (1, &by_digest, 0),
         (1, "import --cid sha256:xxxxxx --tag testtag testfile", 0),
         (1, "import -i testid testfile", 0),
@@ -120,6 +172,8 @@ fn transcript(cluster: &Cluster, page: &mut String) -> Result<()> {
         (2, "export -i testid testfile.export", 13),
         (2, "export -i testid -O - | sha256sum", 0),
         (2, "export -i testid --local again --json", 0),
+        (1, "import -i labelled testfile --application trainer -q", 0),
+        (1, "stat -i labelled -q --json", 0),
         (1, "list", 0),
         (2, "list --json", 0),
         (2, "import -i testid smaller", 13),
@@ -234,7 +288,7 @@ fn many(cluster: &mut Cluster, count: usize, page: &mut String) -> Result<()> {
          | `dfcache stat` on the other node, median and 99th percentile | {before} ms |\n\
          | restart of the daemon (SIGKILL), until it has answered a local `dfcache stat` | {} ms |\n\
          | after that, until the other node finds all of a sample again | {} ms |\n\
-         | `dfcache stat` after that | {after} ms |",
+         | `dfcache stat` after that | {after} ms |\n",
         ms(imported / u32::try_from(count.max(1)).unwrap_or(1)),
         ms(restart),
         ms(announced),

@@ -1,11 +1,11 @@
 //! Contents without a source: who deleted one means it, a name stands for one content, and those that
 //! lack copies get them.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::Scheduler;
-use super::event::{Cached, HostKey, Output, Refusal, Registration, RequestId, TaskFailure};
+use super::event::{Cached, HostKey, Output, PeerKey, Refusal, Registration, RequestId, TaskFailure};
 use super::host::SwarmKey;
 use super::seeding::draw;
 use crate::id::TaskId;
@@ -28,24 +28,38 @@ const REPLICA_LIMIT: u32 = 64;
 #[derive(Clone, Copy, Debug)]
 struct Tombstone {
     until: Instant,
-    /// Whether the same name was imported again since: then only other bytes are the deleted ones.
-    is_renewed: bool,
+    /// What was deleted: everything of that name up to this stamp.
+    stamp: u64,
 }
 
 /// Deletions that are remembered.
+///
+/// A name has stamps that only grow: an import gets one later than everything that was known of the
+/// name, a deletion the latest. They are wall-clock times where nothing is known (a hybrid logical
+/// clock: Kulkarni and others, "Logical Physical Clocks", OPODIS 2014), so that they keep their order
+/// when all schedulers have forgotten everything: holders say the stamps of what they hold, and who
+/// has heard of a deletion tells it again.
 #[derive(Debug, Default)]
-pub(super) struct Tombstones(BTreeMap<TaskId, Tombstone>);
+pub(super) struct Tombstones {
+    known: BTreeMap<TaskId, Tombstone>,
+    /// The same, in the order in which they are forgotten.
+    ends: BTreeSet<(Instant, TaskId)>,
+}
 
-/// The copies somebody wants of a swarm's content.
+/// What concerns a swarm because its content is cached; blank for all others.
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
+    /// Copies somebody wants.
     count: u32,
     woken: Vec<(HostKey, Instant)>,
     looked: Option<Instant>,
+    is_cached: bool,
+    /// The stamp of the content; 0 while nobody has it.
+    stamp: u64,
 }
 
 /// What the scheduler knows of a task.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TaskView {
     /// Length of the content in bytes, once known.
     pub content_len: Option<u64>,
@@ -55,53 +69,68 @@ pub struct TaskView {
     pub peers: u32,
     /// Those of them that have all of it and may be offered.
     pub holders: u32,
+    /// Peers that pull and say that they have all of it: good for others that pull.
+    pub pull_holders: u32,
     /// Whether somebody is downloading it.
     pub is_wanted: bool,
+    /// The stamp of the latest deletion, if one is remembered.
+    pub deleted: Option<u64>,
 }
 
 impl Tombstones {
-    fn add(&mut self, now: Instant, task: TaskId) {
-        if self.0.len() >= TOMBSTONE_LIMIT && !self.0.contains_key(&task) {
-            self.0.retain(|_, tombstone| now < tombstone.until);
-            let oldest = self.0.iter().min_by_key(|(_, tombstone)| tombstone.until).map(|(task, _)| *task);
-            oldest.filter(|_| self.0.len() >= TOMBSTONE_LIMIT).map(|task| self.0.remove(&task));
+    fn add(&mut self, now: Instant, task: TaskId, tombstone: Tombstone) {
+        if let Some(old) = self.known.insert(task, tombstone) {
+            self.ends.remove(&(old.until, task));
         }
-        self.0.insert(task, Tombstone { until: now + TOMBSTONE_TTL, is_renewed: false });
+        self.ends.insert((tombstone.until, task));
+        while let Some((end, oldest)) = self.ends.first().copied() {
+            if end > now && self.ends.len() <= TOMBSTONE_LIMIT {
+                return;
+            }
+            self.ends.pop_first();
+            self.known.remove(&oldest);
+        }
     }
 
-    fn of(&mut self, now: Instant, task: &TaskId) -> Option<&mut Tombstone> {
-        self.0.get_mut(task).filter(|tombstone| now < tombstone.until)
+    /// The stamp of a deletion that is not too long ago.
+    fn stamp(&self, now: Instant, task: &TaskId) -> Option<u64> {
+        self.known.get(task).filter(|tombstone| now < tombstone.until).map(|tombstone| tombstone.stamp)
     }
 }
 
 impl Scheduler {
+    /// The stamp of the latest deletion of a task; `None` if none is remembered.
+    pub fn tombstone(&self, task: &TaskId) -> Option<u64> {
+        self.tombstones.known.get(task).map(|tombstone| tombstone.stamp)
+    }
+
+    /// The stamp of a swarm's content; 0 for what is not cached, or is not there yet.
+    pub(super) fn stamp_of(&self, key: SwarmKey) -> u64 {
+        self.swarms[key].replicas.stamp
+    }
+
     /// Whether a cached content may register: not if it was deleted, nor if its name stands for other
     /// bytes that somebody reachable has.
     pub(super) fn check_cached(&mut self, now: Instant, registration: &Registration) -> Result<(), Refusal> {
-        let Some(Cached { is_imported, .. }) = registration.cached else { return Ok(()) };
+        let Some(Cached { is_imported, stamp, .. }) = registration.cached else { return Ok(()) };
         let task = registration.task;
-        let mut is_renewed = false;
-        if let Some(tombstone) = self.tombstones.of(now, &task) {
-            tombstone.is_renewed |= is_imported;
-            is_renewed = tombstone.is_renewed;
-            if !is_renewed && !registration.held.is_empty() {
-                return Err(Refusal::Deleted);
-            }
+        let key = self.tasks.get(&task).copied();
+        let is_other = key.is_some_and(|key| self.contradicts(key, registration));
+        if let Some(deleted) = self.tombstones.stamp(now, &task)
+            && !is_imported
+            && !registration.held.is_empty()
+            && stamp <= deleted
+        {
+            // The same bytes may have been imported again since.
+            let is_renewed = key.is_some_and(|key| self.stamp_of(key) > deleted);
+            return if is_renewed && !is_other { Ok(()) } else { Err(Refusal::Deleted) };
         }
-        let Some(key) = self.tasks.get(&task).copied() else { return Ok(()) };
-        if !self.contradicts(key, registration) {
+        let Some(key) = key.filter(|_| is_other) else { return Ok(()) };
+        if is_imported && self.swarms[key].iter().all(|(_, member)| member.host == registration.host) {
+            self.drop_swarm(now, key);
             return Ok(());
         }
-        let swarm = &self.swarms[key];
-        let has_others = swarm.iter().any(|(_, member)| member.host != registration.host);
-        match (is_imported, is_renewed) {
-            (true, _) if !has_others => {
-                self.drop_swarm(now, key);
-                Ok(())
-            }
-            (false, true) => Err(Refusal::Deleted),
-            _ => Err(Refusal::ContentMismatch),
-        }
+        Err(Refusal::ContentMismatch)
     }
 
     fn contradicts(&self, key: SwarmKey, registration: &Registration) -> bool {
@@ -115,16 +144,44 @@ impl Scheduler {
         is_cut_otherwise || registration.digests.iter().any(differs)
     }
 
-    /// Remembers how many copies are wanted.
-    pub(super) fn note_replicas(&mut self, key: SwarmKey, cached: Cached) {
+    /// Remembers how many copies are wanted, and of which content.
+    pub(super) fn note_cached(&mut self, now: Instant, key: SwarmKey, cached: Cached) {
+        let deleted = self.tombstones.stamp(now, &self.swarms[key].task).unwrap_or(0);
         let replicas = &mut self.swarms[key].replicas;
+        replicas.is_cached = true;
         replicas.count = replicas.count.max(cached.replicas.min(REPLICA_LIMIT));
+        if !cached.is_imported {
+            replicas.stamp = replicas.stamp.max(cached.stamp);
+        } else if replicas.stamp <= deleted {
+            replicas.stamp = cached.stamp.max(deleted.saturating_add(1));
+        }
     }
 
-    /// A content was deleted: everybody who is here drops it, everybody else when they return.
-    pub(super) fn task_deleted(&mut self, now: Instant, task: TaskId) {
-        self.tombstones.add(now, task);
-        if let Some(key) = self.tasks.get(&task).copied() {
+    /// A content was deleted: everybody who is here drops it, everybody else when they return. Answers
+    /// what was known of it.
+    pub(super) fn task_deleted(&mut self, now: Instant, request: RequestId, task: TaskId, stamp: u64) {
+        let key = self.tasks.get(&task).copied();
+        let known = key.map_or(0, |key| self.stamp_of(key));
+        let stamp = stamp.max(known).max(self.tombstones.stamp(now, &task).unwrap_or(0));
+        self.tombstones.add(now, task, Tombstone { until: now + TOMBSTONE_TTL, stamp });
+        let view = self.view(now, &task).unwrap_or_default();
+        self.outbox.push(Output::TaskTold { request, view: Some(TaskView { deleted: Some(stamp), ..view }) });
+        if let Some(key) = key {
+            self.drop_swarm(now, key);
+        }
+    }
+
+    /// Somebody has heard of a deletion so long ago, maybe from a scheduler that has forgotten it.
+    pub(super) fn deletion_told(&mut self, now: Instant, task: TaskId, stamp: u64, age: Duration) {
+        let Some(left) = TOMBSTONE_TTL.checked_sub(age).filter(|left| !left.is_zero()) else { return };
+        if self.tombstones.stamp(now, &task).is_some_and(|known| known >= stamp) {
+            return;
+        }
+        self.tombstones.add(now, task, Tombstone { until: now + left, stamp });
+        let Some(key) = self.tasks.get(&task).copied() else { return };
+        let swarm = &self.swarms[key];
+        let is_held = swarm.iter().any(|(_, member)| member.held > 0);
+        if swarm.replicas.is_cached && swarm.replicas.stamp <= stamp && is_held {
             self.drop_swarm(now, key);
         }
     }
@@ -142,20 +199,24 @@ impl Scheduler {
     }
 
     pub(super) fn task_asked(&mut self, now: Instant, request: RequestId, task: TaskId) {
-        let view = self.tasks.get(&task).map(|key| {
-            let swarm = &self.swarms[*key];
-            let is_holder = |(row, member): &(super::swarm::Row, &super::swarm::Member)| {
-                swarm.is_complete(*row) && self.hosts[member.host].is_offerable(now)
-            };
-            TaskView {
-                content_len: swarm.plan.and_then(|plan| plan.content_len()),
-                pieces: swarm.plan.and_then(|plan| plan.count()),
-                peers: swarm.len() as u32,
-                holders: swarm.iter().filter(is_holder).count() as u32,
-                is_wanted: swarm.wanting > 0,
-            }
-        });
+        let view = self.view(now, &task);
         self.outbox.push(Output::TaskTold { request, view });
+    }
+
+    fn view(&self, now: Instant, task: &TaskId) -> Option<TaskView> {
+        let swarm = &self.swarms[*self.tasks.get(task)?];
+        let can_serve = |member: &super::member::Member| self.hosts[member.host].is_offerable(now);
+        let holders = swarm.iter().filter(|(row, member)| swarm.is_complete(*row) && can_serve(member));
+        let is_done = |key: &PeerKey| self.peers.get(*key).is_some_and(|peer| peer.puller.is_done);
+        Some(TaskView {
+            content_len: swarm.plan.and_then(|plan| plan.content_len()),
+            pieces: swarm.plan.and_then(|plan| plan.count()),
+            peers: swarm.len() as u32,
+            holders: holders.count() as u32,
+            pull_holders: swarm.pullers.iter().filter(|peer| is_done(peer)).count() as u32,
+            is_wanted: swarm.wanting > 0,
+            deleted: self.tombstones.stamp(now, task),
+        })
     }
 
     /// Asks further hosts to hold a content that has fewer copies than it should. Those in the task

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::cached::TaskView;
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
 use crate::piece::{Order, PieceNumber, PiecePlan, PieceSet};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 slotmap::new_key_type! {
     /// A host the scheduler knows, for as long as it is connected.
@@ -100,6 +100,9 @@ pub struct Cached {
     pub is_imported: bool,
     /// Hosts that are to have it.
     pub replicas: u32,
+    /// The stamp the host was told when its copy was confirmed; 0 if it was told none. Of an import
+    /// that is not confirmed: wall time, in milliseconds.
+    pub stamp: u64,
 }
 
 /// Why a piece did not come from a parent.
@@ -247,10 +250,23 @@ pub enum Input {
         /// The peer.
         peer: PeerKey,
     },
-    /// A cached content was deleted.
+    /// A cached content was deleted. Answered by [`Output::TaskTold`], with what was known of it.
     TaskDeleted {
+        /// Named in the answer.
+        request: RequestId,
         /// The task.
         task: TaskId,
+        /// Wall time, in milliseconds: the stamp of the deletion, unless a later one is known.
+        stamp: u64,
+    },
+    /// A host has heard that a cached content was deleted.
+    DeletionTold {
+        /// The task.
+        task: TaskId,
+        /// The stamp of the deletion.
+        stamp: u64,
+        /// How long ago that was.
+        age: Duration,
     },
     /// Somebody wants to know about a task. Answered by [`Output::TaskTold`].
     TaskAsked {

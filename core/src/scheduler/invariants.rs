@@ -1,9 +1,10 @@
 //! The scheduler's invariants, checked after each step when debug assertions are on.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Scheduler;
 use super::event::{HostKey, PeerKey};
+use super::host::{Host, Short};
 use super::swarm::Swarm;
 use crate::piece::PieceNumber;
 use crate::piece::set::bits;
@@ -90,12 +91,20 @@ impl Scheduler {
     }
 
     fn check_lists(&self) {
+        let all = |list: fn(&Host) -> &Short<PeerKey>| -> BTreeSet<PeerKey> {
+            self.hosts.values().flat_map(|host| list(host).iter().copied()).collect()
+        };
+        let (listed, wants, serves) = (all(|host| &host.peers), all(|host| &host.wanting), all(|host| &host.serving));
+        for (key, host) in &self.hosts {
+            let lists = [&host.peers, &host.wanting, &host.serving];
+            let is_own = |peer: &PeerKey| self.peers.get(*peer).is_some_and(|peer| peer.host == key);
+            assert!(lists.into_iter().flatten().all(is_own), "I10: {key:?} lists another host's peer");
+        }
         for (key, peer) in &self.peers {
-            let host = &self.hosts[peer.host];
             let swarm = &self.swarms[peer.swarm];
-            assert!(host.peers.contains(&key), "I10: {key:?} is not its host's");
-            assert_eq!(host.wanting.contains(&key), peer.state.is_downloading(), "I10: wanting {key:?}");
-            assert_eq!(host.serving.contains(&key), swarm.wanting > 0, "I10: serving {key:?}");
+            assert!(listed.contains(&key), "I10: {key:?} is not its host's");
+            assert_eq!(wants.contains(&key), peer.state.is_downloading(), "I10: wanting {key:?}");
+            assert_eq!(serves.contains(&key), swarm.wanting > 0, "I10: serving {key:?}");
             assert_eq!(swarm.member(peer.row).map(|member| member.peer), Some(key), "I10: row of {key:?}");
         }
         for swarm in self.swarms.values() {

@@ -6,8 +6,9 @@ use super::Scheduler;
 use super::candidates::Work;
 use super::event::{HostInfo, HostKey, HostKind, Mode, Output, PeerKey, Refusal, Registration, RequestId};
 use super::host::{Host, Peer, Short, SwarmKey, forget};
+use super::member::Member;
 use super::pulling::Puller;
-use super::swarm::{Member, Row, Swarm};
+use super::swarm::{Row, Swarm};
 use crate::blacklist::Record;
 use crate::id::{HostId, PieceDigest, TaskId};
 use crate::isolation::Isolation;
@@ -76,10 +77,9 @@ impl Scheduler {
         self.check_cached(now, &registration)?;
         let Registration { host, peer: id, task, plan, held, digests, cached, .. } = registration;
         let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
-        let is_seed = known.is_seed();
-        let zone = known.info.zone;
+        let (is_seed, zone) = (known.is_seed(), known.info.zone);
         // One peer for each host and task: a new registration replaces the old one.
-        if let Some(old) = known.peers.iter().copied().find(|peer| self.swarms[self.peers[*peer].swarm].task == task) {
+        if let Some(old) = self.peer_on(host, &task) {
             self.peer_left(now, old);
         }
         let key = self.swarm_for(now, task)?;
@@ -95,7 +95,7 @@ impl Scheduler {
         }
         swarm.source.exists |= registration.has_source;
         if let Some(cached) = cached {
-            self.note_replicas(key, cached);
+            self.note_cached(now, key, cached);
         }
         let swarm = &mut self.swarms[key];
         let member = Member::new(host, zone, is_seed);
@@ -127,7 +127,7 @@ impl Scheduler {
         }
         if let Some(plan) = plan {
             self.adopt_plan(now, key, plan);
-            self.adopt_pieces(now, peer, &held, &digests);
+            self.adopt_pieces(now, peer, cached.is_some(), &held, &digests);
         }
         if registration.is_wanting && !self.swarms[key].is_complete(row) {
             self.begin_wanting(peer);
@@ -135,12 +135,30 @@ impl Scheduler {
         Ok(peer)
     }
 
-    /// Pieces a peer brings along. A seed's word is enough, and so is anybody's where there is no
-    /// source (who imported the data is its source). Otherwise a digest needs two that agree, or the
-    /// source itself; until then the piece is not offered to anybody.
-    fn adopt_pieces(&mut self, now: Instant, peer: PeerKey, held: &PieceSet, digests: &[(u32, PieceDigest)]) {
+    /// The peer a host has in a task, looked for where there is less to look through: a host may be in
+    /// many tasks, and a task on many hosts.
+    fn peer_on(&self, host: HostKey, task: &TaskId) -> Option<PeerKey> {
+        let key = self.tasks.get(task)?;
+        let (swarm, known) = (&self.swarms[*key], self.hosts.get(host)?);
+        if swarm.members.len() < known.peers.len() {
+            return swarm.iter().find(|(_, member)| member.host == host).map(|(_, member)| member.peer);
+        }
+        known.peers.iter().copied().find(|peer| self.peers[*peer].swarm == *key)
+    }
+
+    /// Pieces a peer brings along. A seed's word is enough, and so is anybody's of a cached content (who
+    /// imported the data is its source). Otherwise a digest needs two that agree, or the source itself;
+    /// until then the piece is not offered to anybody.
+    fn adopt_pieces(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        is_cached: bool,
+        held: &PieceSet,
+        digests: &[(u32, PieceDigest)],
+    ) {
         let (key, host) = (self.peers[peer].swarm, self.peers[peer].host);
-        let is_trusted = self.hosts[host].is_seed() || !self.swarms[key].source.exists;
+        let is_trusted = self.hosts[host].is_seed() || is_cached;
         let Some(plan) = self.swarms[key].plan else { return };
         let top = held.iter().last().map_or(0, |piece| piece.get() + 1);
         self.make_room(key, plan.count().unwrap_or(top));

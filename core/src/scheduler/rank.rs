@@ -3,7 +3,8 @@
 use super::Scheduler;
 use super::event::{GrantKey, HostKey};
 use super::host::SwarmKey;
-use super::swarm::{Member, Row};
+use super::member::Member;
+use super::swarm::Row;
 use crate::isolation::Standing;
 use crate::piece::set::bits;
 use crate::piece::{Order, PieceNumber, Selector};

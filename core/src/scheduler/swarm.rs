@@ -4,7 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::cached::Replicas;
-use super::event::{HostKey, PeerKey, Zone};
+use super::event::{PeerKey, Zone};
+use super::member::Member;
 use super::pool::Pool;
 use super::seeding::SourceBook;
 use crate::id::{PieceDigest, TaskId};
@@ -15,10 +16,6 @@ use crate::time::Instant;
 
 /// A peer's place in its swarm's tables, as long as it is a member.
 pub(super) type Row = u32;
-
-/// What a transfer in vain to a host that fails with everybody counts in the order of receivers, in
-/// pieces: more than most contents have, so that it comes after all others.
-const SPENT_WEIGHT: u32 = 1 << 12;
 
 /// One task's swarm.
 #[derive(Debug)]
@@ -68,56 +65,6 @@ pub(super) struct Swarm {
     claims: BTreeMap<u32, Claim>,
     /// When the last member left.
     pub(super) deserted: Instant,
-}
-
-/// What matching looks at first, row by row.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Member {
-    pub(super) peer: PeerKey,
-    pub(super) host: HostKey,
-    pub(super) zone: Zone,
-    pub(super) is_seed: bool,
-    /// Whether it may be served across zones whatever its own zone has, because nothing came from
-    /// there for too long; until something does.
-    pub(super) is_escaping: bool,
-    /// The piece it was last granted.
-    pub(super) near: u32,
-    /// Whom it was last to send something.
-    pub(super) last_child: Row,
-    /// Pieces it has.
-    pub(super) held: u32,
-    /// Pieces on their way to it.
-    pub(super) coming: u32,
-    /// Transfers made for it in vain since its host fails with everybody.
-    spent: u32,
-}
-
-impl Member {
-    pub(super) fn new(host: HostKey, zone: Zone, is_seed: bool) -> Self {
-        let peer = PeerKey::default();
-        Self {
-            peer,
-            host,
-            zone,
-            is_seed,
-            is_escaping: false,
-            near: 0,
-            last_child: Row::MAX,
-            held: 0,
-            coming: 0,
-            spent: 0,
-        }
-    }
-
-    /// Its place in the line, smaller earlier: by its progress, after those whose transfers are of use.
-    const fn rank(&self) -> u32 {
-        self.progress().saturating_add(self.spent.saturating_mul(SPENT_WEIGHT))
-    }
-
-    /// Pieces it has or is about to have.
-    pub(super) const fn progress(&self) -> u32 {
-        self.held + self.coming
-    }
 }
 
 /// Copies of each piece in one zone, present or on their way.
@@ -316,7 +263,7 @@ impl Swarm {
     /// A transfer to this row was in vain, as all to its host lately; or was not.
     pub(super) fn note_spent(&mut self, row: Row, is_in_vain: bool) {
         if let Some(member) = self.members[row as usize].as_mut() {
-            member.spent = if is_in_vain { member.spent + 1 } else { 0 };
+            member.note_spent(is_in_vain);
             self.ranks[row as usize] = member.rank();
         }
     }

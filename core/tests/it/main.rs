@@ -7,5 +7,6 @@ mod downloader;
 mod parts;
 mod props;
 mod pulling;
+mod registry;
 mod scheduler;
 mod sharing;

@@ -103,7 +103,7 @@ proptest! {
         prop_assert!(offered.contains(&chosen.get()));
     }
 
-    /// Over every window: bytes ≤ rate × window + burst + one request.
+    /// Over every window: bytes ≤ rate × window + burst + one request, to the microsecond.
     #[test]
     fn a_bucket_keeps_its_rate_over_every_window(
         rate in 1_u64..10_000_000,
@@ -124,7 +124,8 @@ proptest! {
             for to in from..passed.len() {
                 sum += u128::from(passed[to].1);
                 largest = largest.max(passed[to].1.into());
-                let window = u128::from(passed[to].0 - passed[from].0);
+                // Instants are whole microseconds, rounded up.
+                let window = u128::from(passed[to].0 - passed[from].0) + 1;
                 let allowed = u128::from(rate) * window + (u128::from(burst) + largest) * 1_000_000;
                 prop_assert!(sum * 1_000_000 <= allowed, "{sum} bytes in {window} µs");
             }

@@ -64,7 +64,7 @@ impl Babbler {
             digests,
             is_wanting: self.rng.chance(4, 5),
             has_source: self.rng.chance(4, 5),
-            cached: self.rng.chance(1, 4).then_some(Cached { is_imported: true, replicas: 3 }),
+            cached: self.rng.chance(1, 4).then_some(Cached { is_imported: true, replicas: 3, stamp: 1 }),
             can_fetch_source: self.rng.chance(4, 5),
             order: Order::RarestFirst,
             mode: if self.rng.chance(1, 3) { Mode::Candidates } else { Mode::Granted },
@@ -114,7 +114,9 @@ impl Babbler {
             21 => Input::PieceLost { peer, piece },
             22 if self.rng.chance(1, 4) => Input::PeerLeft { peer },
             23 if self.rng.chance(1, 4) => Input::PeerStopped { peer },
-            22 if self.rng.chance(1, 8) => Input::TaskDeleted { task: TaskId::from_bytes([1; 32]) },
+            22 if self.rng.chance(1, 8) => {
+                Input::TaskDeleted { request: RequestId(0), task: TaskId::from_bytes([1; 32]), stamp: 1 }
+            }
             _ => Input::SourceEnded { peer },
         }
     }

@@ -6,6 +6,8 @@ pub mod base;
 #[rustfmt::skip]
 pub mod dfdaemon;
 #[rustfmt::skip]
+pub mod manager;
+#[rustfmt::skip]
 pub mod scheduler;
 
 /// Every proto with its imports, for gRPC reflection.

@@ -12,4 +12,4 @@ pub mod status;
 pub mod task;
 pub mod v1;
 
-pub use generated::{base, dfdaemon, scheduler};
+pub use generated::{base, dfdaemon, manager, scheduler};

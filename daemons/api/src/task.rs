@@ -68,12 +68,15 @@ impl TaskRequest {
 
     /// The content that was put into the cache under a name and a tag. A name that is a digest
     /// (`sha256:` or `blake3:` and 64 hexadecimal digits, in either case) is one that the bytes have
-    /// to match; any other is opaque, and none is ever a path.
+    /// to match; any other is opaque, and none is ever a path. The URL that Dragonfly v1's dfcache makes
+    /// of a name (`d7y:/…`) stands for the name.
     ///
     /// # Errors
     /// [`Code::Usage`] for a name or a tag that is empty, too long or not printable.
     pub fn cached(cid: &str, tag: &str) -> Result<Self, Failure> {
         let usage = |message: String| Failure::new(Code::Usage, message);
+        let named = crate::v1::cid_of(cid);
+        let cid = named.as_deref().unwrap_or(cid);
         if cid.is_empty() {
             return Err(usage("the content id is empty".to_owned()));
         }
@@ -221,6 +224,7 @@ mod tests {
         let upper = TaskRequest::cached(&format!("sha256:{hex}"), "").unwrap();
         assert_eq!(upper.id(), id(&format!("sha256:{}", hex.to_lowercase()), ""));
         assert_eq!(upper.meta.digest, format!("sha256:{}", hex.to_lowercase()));
+        assert_eq!(id("d7y:/a+b", "t"), id("a b", "t"));
         for opaque in ["sha256:xxxxxx", "md5:25f9e794323b453885f5181f1b624d0b", "SHA256:9F"] {
             assert_eq!(TaskRequest::cached(opaque, "").unwrap().meta.digest, "", "{opaque}");
         }

@@ -76,11 +76,35 @@ fn filtered(url: &str, filter: &str) -> String {
     let mut pairs: Vec<(String, String)> =
         parsed.query_pairs().into_owned().filter(|(name, _)| is_kept(name)).collect();
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let encode =
-        |text: &str| byte_serialize(text.as_bytes()).collect::<String>().replace('*', "%2A").replace("%7E", "~");
-    let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    let query: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
     parsed.set_query((!query.is_empty()).then(|| query.join("&")).as_deref());
     parsed.to_string()
+}
+
+/// Text in a query as Go writes it (`url.QueryEscape`).
+fn escaped(text: &str) -> String {
+    byte_serialize(text.as_bytes()).collect::<String>().replace('*', "%2A").replace("%7E", "~")
+}
+
+/// What the URL of a cached content begins with.
+const CACHE_PREFIX: &str = "d7y:/";
+
+/// The URL v1's dfcache makes of a content id.
+pub fn cache_url(cid: &str) -> String {
+    format!("{CACHE_PREFIX}{}", escaped(cid))
+}
+
+/// The content id of such a URL; `None` for any other, and for one that v1 would not make.
+pub fn cid_of(url: &str) -> Option<String> {
+    let text = url.strip_prefix(CACHE_PREFIX)?;
+    let decoded = url::form_urlencoded::parse(text.as_bytes()).next()?.0.into_owned();
+    (escaped(&decoded) == text).then_some(decoded)
+}
+
+/// The id by which v1 clients know a cached content.
+pub fn cache_task_id(cid: &str, tag: &str) -> String {
+    task_id(&cache_url(cid), &UrlMeta { tag: tag.to_owned(), ..UrlMeta::default() })
 }
 
 /// What a report of a piece that did not come means.
@@ -124,6 +148,24 @@ mod tests {
         assert_eq!(filtered("http://h/f?b=1&a=2", ""), "http://h/f?b=1&a=2");
         assert_eq!(filtered("http://h/f?sig=1", "sig"), "http://h/f");
         assert_eq!(filtered("no url", "sig"), "");
+    }
+
+    #[test]
+    fn content_ids_become_urls_and_back() {
+        for (cid, url) in [
+            ("testid", "d7y:/testid"),
+            ("sha256:xxxxxx", "d7y:/sha256%3Axxxxxx"),
+            ("a b/../*~ü", "d7y:/a+b%2F..%2F%2A~%C3%BC"),
+            ("=&%", "d7y:/%3D%26%25"),
+        ] {
+            assert_eq!((cache_url(cid).as_str(), cid_of(url).as_deref()), (url, Some(cid)));
+        }
+        for other in ["testid", "d7y:/", "d7y:/a/b", "d7y:/a%2f", "d7y:/%FF", "d7y:/a&b", "http://h/d7y:/x"] {
+            assert_eq!(cid_of(other), None, "{other}");
+        }
+        // printf 'd7y:/testidtesttag' | sha256sum
+        let id = "47a4e3c36a319b979b7fbf2b07dc312ccecbc6a22fb67f10b075914b653ea5f7";
+        assert_eq!(cache_task_id("testid", "testtag"), id);
     }
 
     #[test]

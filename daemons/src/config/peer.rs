@@ -7,7 +7,7 @@ use clap::{Args, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::value::{reachable, texts, within};
-use super::{CommandLine, ConfigFlags, Given, HostPort, Settings, Surroundings};
+use super::{CommandLine, ConfigFlags, Given, HostPort, ManagerAddress, ManagerLink, Settings, Surroundings};
 use crate::peer::source::Cidr;
 use crate::units::{Rate, Size, Span};
 
@@ -23,8 +23,10 @@ pub struct PeerConfig {
     pub host: HostIdentity,
     /// Its part as a seed peer.
     pub seed_peer: SeedPeer,
-    /// The schedulers it asks.
+    /// The schedulers it asks, unless its manager names others.
     pub scheduler: Schedulers,
+    /// The manager whose cluster it is in.
+    pub manager: ManagerLink,
     /// Where contents and the index are kept.
     pub data_dir: PathBuf,
     /// The unix socket for local callers.
@@ -211,6 +213,7 @@ impl Default for PeerConfig {
             host: HostIdentity::default(),
             seed_peer: SeedPeer::default(),
             scheduler: Schedulers::default(),
+            manager: ManagerLink::default(),
             data_dir: "/var/lib/damselfly".into(),
             socket: Surroundings::system_socket(),
             rpc: Port { port: 65_000 },
@@ -365,6 +368,19 @@ pub struct PeerFlags {
     #[arg(env = "DFDAEMON_SOURCE_RATE_LIMIT")]
     #[serde(rename = "download.source_rate_limit", skip_serializing_if = "Option::is_none")]
     pub source_rate_limit: Option<Rate>,
+    /// Manager whose cluster to join, HOST:PORT; a port left out is 65003
+    #[arg(id = "manager.address", long = "manager", value_name = "HOST:PORT", env = "DFDAEMON_MANAGER")]
+    #[serde(rename = "manager.address", skip_serializing_if = "Option::is_none")]
+    pub manager: Option<ManagerAddress>,
+    /// File with the token to join the manager's cluster with
+    #[arg(id = "manager.join_token_file", long = "join-token-file", value_name = "FILE")]
+    #[arg(env = "DFDAEMON_JOIN_TOKEN_FILE")]
+    #[serde(rename = "manager.join_token_file", skip_serializing_if = "Option::is_none")]
+    pub join_token_file: Option<PathBuf>,
+    /// Cluster to join [default: the one that fits best]
+    #[arg(id = "manager.cluster", long = "cluster", value_name = "NAME", env = "DFDAEMON_CLUSTER")]
+    #[serde(rename = "manager.cluster", skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Exit when nobody has asked for anything this long, such as 5m
     #[arg(
         id = "alive_time",

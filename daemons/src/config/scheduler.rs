@@ -1,13 +1,16 @@
 //! The settings and the flags of dfscheduler.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use df_core::scheduler::SchedulerConfig;
 use serde::{Deserialize, Serialize};
 
 use super::value::{texts, within};
-use super::{CommandLine, ConfigFlags, Given, Log, LogFormat, LogLevel, Settings, Surroundings};
+use super::{
+    CommandLine, ConfigFlags, Given, Log, LogFormat, LogLevel, ManagerAddress, ManagerLink, Settings, Surroundings,
+};
 use crate::peer::source::Cidr;
 use crate::units::Span;
 
@@ -33,6 +36,18 @@ pub struct SchedulerSettings {
     /// Networks whose hosts may advertise another address than the one they connect from.
     #[serde(with = "texts")]
     pub trusted_networks: Vec<Cidr>,
+    /// The manager whose cluster it is in.
+    pub manager: ManagerLink,
+    /// The name members know it by.
+    pub hostname: String,
+    /// The address it advertises to the manager; without it, the one it connects from.
+    pub advertise_ip: Option<IpAddr>,
+    /// Its data centre.
+    pub idc: Option<String>,
+    /// Its place inside the data centre.
+    pub location: Option<String>,
+    /// Where it keeps what the manager told.
+    pub data_dir: PathBuf,
     /// What it says about its work.
     pub log: Log,
 }
@@ -64,6 +79,12 @@ impl Default for SchedulerSettings {
             source_escape: Span::new(machine.source_escape),
             task_ttl: Span::new(machine.task_ttl),
             trusted_networks: Vec::new(),
+            manager: ManagerLink::default(),
+            hostname: "localhost".to_owned(),
+            advertise_ip: None,
+            idc: None,
+            location: None,
+            data_dir: "/var/lib/damselfly".into(),
             log: Log::default(),
         }
     }
@@ -95,8 +116,8 @@ impl SchedulerSettings {
 impl Settings for SchedulerSettings {
     const FILE_NAME: &'static str = "dfscheduler.yaml";
 
-    fn defaults(_: &Surroundings, _: &Given) -> Self {
-        Self::default()
+    fn defaults(around: &Surroundings, _: &Given) -> Self {
+        Self { hostname: Surroundings::hostname(), data_dir: around.data_dir().join("scheduler"), ..Self::default() }
     }
 }
 
@@ -161,12 +182,37 @@ pub struct SchedulerFlags {
     #[arg(id = "task_ttl", long = "task-ttl", value_name = "TIME", env = "DFSCHEDULER_TASK_TTL")]
     #[serde(rename = "task_ttl", skip_serializing_if = "Option::is_none")]
     pub task_ttl: Option<Span>,
+    /// Manager whose cluster to join, HOST:PORT; a port left out is 65003
+    #[arg(id = "manager.address", long = "manager", value_name = "HOST:PORT", env = "DFSCHEDULER_MANAGER")]
+    #[serde(rename = "manager.address", skip_serializing_if = "Option::is_none")]
+    pub manager: Option<ManagerAddress>,
+    /// File with the token to join the manager's cluster with
+    #[arg(id = "manager.join_token_file", long = "join-token-file", value_name = "FILE")]
+    #[arg(env = "DFSCHEDULER_JOIN_TOKEN_FILE")]
+    #[serde(rename = "manager.join_token_file", skip_serializing_if = "Option::is_none")]
+    pub join_token_file: Option<PathBuf>,
+    /// Cluster to join [default: the one that fits best]
+    #[arg(id = "manager.cluster", long = "cluster", value_name = "NAME", env = "DFSCHEDULER_CLUSTER")]
+    #[serde(rename = "manager.cluster", skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Networks whose hosts may advertise another address than they connect from, with commas
     #[arg(id = "trusted_networks", long = "trusted-networks", value_name = "CIDR", value_delimiter = ',')]
     #[arg(env = "DFSCHEDULER_TRUSTED_NETWORKS")]
     #[serde(rename = "trusted_networks", skip_serializing_if = "Option::is_none")]
     #[serde(serialize_with = "networks")]
     pub trusted_networks: Option<Vec<Cidr>>,
+    /// Address that members reach this scheduler by [default: the one it connects to the manager from]
+    #[arg(id = "advertise_ip", long = "ip", alias = "advertise-ip", value_name = "IP", env = "DFSCHEDULER_IP")]
+    #[serde(rename = "advertise_ip", skip_serializing_if = "Option::is_none")]
+    pub advertise_ip: Option<IpAddr>,
+    /// Name of this host
+    #[arg(id = "hostname", long = "hostname", value_name = "NAME", env = "DFSCHEDULER_HOSTNAME")]
+    #[serde(rename = "hostname", skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Folder for what the manager told
+    #[arg(id = "data_dir", long = "data-dir", value_name = "DIR", env = "DFSCHEDULER_DATA_DIR")]
+    #[serde(rename = "data_dir", skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
     /// Least severe messages to log
     #[arg(id = "log.level", long = "log-level", value_name = "LEVEL", env = "DFSCHEDULER_LOG_LEVEL")]
     #[serde(rename = "log.level", skip_serializing_if = "Option::is_none")]

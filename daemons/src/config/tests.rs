@@ -64,7 +64,12 @@ fn without_anything_given_all_are_defaults_of_this_user() {
     };
     assert_eq!((peer.settings, peer.given.0.len()), (expected, 0));
     let scheduler = user.load::<SchedulerCommand>(&[]).unwrap();
-    assert_eq!(scheduler.settings, SchedulerSettings::default());
+    let expected = SchedulerSettings {
+        hostname: Surroundings::hostname(),
+        data_dir: user.home.path().join("data/damselfly/scheduler"),
+        ..SchedulerSettings::default()
+    };
+    assert_eq!(scheduler.settings, expected);
     assert_eq!(
         format!("{:?}", scheduler.settings.machine()),
         format!("{:?}", df_core::scheduler::SchedulerConfig::default())

@@ -26,9 +26,13 @@ pub trait Disk: Send + Sync + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Opens somebody else's file for reading alone, such as one to be imported.
+    /// Opens somebody else's file for reading alone, such as one to be imported. What is no file has
+    /// no end, and opening it does not wait for one.
     fn open_foreign(&self, path: &Path) -> io::Result<File> {
-        File::open(path)
+        use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+        // Links such as /proc/self/fd/7 would lead to what this process has open, not the caller.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?.into())
     }
 
     /// Removes a file.

@@ -101,14 +101,27 @@ impl Peer {
             return if was_here { Ok(()) } else { Err(absent().because("this host has nothing of it")) };
         }
         self.links().wait(&task, LINK_TERM).await;
-        // Before the deletion: afterwards nobody knows it any more.
-        let known = self.links().stat(&task).await;
-        self.drop_content(&task).await;
         let told = self.links().delete(&task).await;
-        match known {
-            Ok(known) if was_here || known.as_ref().is_some_and(|known| known.peer_count > 0) => told,
+        self.drop_content(&task).await;
+        if let Ok(deleted) = &told {
+            self.note_deletion(task, deleted.stamp).await;
+        }
+        match told {
+            Ok(deleted) if was_here || deleted.peers > 0 => Ok(()),
             Ok(_) => Err(absent().because("no host that can be reached has anything of it")),
             Err(failure) => Err(failure.hint("it is gone from this host; delete it again when a scheduler is back")),
+        }
+    }
+
+    /// Remembers that a content was deleted up to a version of its name (0 for none), to tell schedulers
+    /// that forget it.
+    pub(super) async fn note_deletion(&self, task: TaskId, stamp: u64) {
+        if stamp == 0 {
+            return;
+        }
+        let store = self.store().clone();
+        if let Err(failure) = self.env().blocking(move || store.note_deletion(task, stamp)).await {
+            tracing::warn!(%task, %failure, "a deletion is not written down");
         }
     }
 

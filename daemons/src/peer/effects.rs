@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use df_api::base::PieceTaskRequest;
 use df_api::dfdaemon::daemon_client::DaemonClient;
-use df_api::failure::Failure;
 use df_core::downloader::{
     DownloadFailure, Downloader, FetchId, Input, Output, PieceFailure, Report, SourceFailure, StoreFailed,
 };
 use df_core::id::{HostId, PieceDigest, TaskId};
 use df_core::piece::PieceNumber;
-use df_core::planted::{Bug, is_planted};
 use df_core::uploader;
 use tokio::task::AbortHandle;
 
@@ -22,16 +20,12 @@ use super::Peer;
 use super::fetch::{FetchError, PieceRequest};
 use super::job::Job;
 use super::origin::{Claims, OriginRun};
-use super::store::Incoming;
-use crate::digest::{Digest, Hasher};
-use crate::env::Env;
+use super::store::{Incoming, Settling, StoredTask};
+use super::whole;
 use crate::pump::{Driver, Inbox};
 
 /// How long a parent may take to say what it has.
 const ASK_TERM: Duration = Duration::from_secs(3);
-
-/// Bytes hashed at once when a whole content is verified.
-const HASH_BYTES: usize = 1 << 20;
 
 /// The downloader's driver.
 pub(super) struct Effects {
@@ -168,10 +162,13 @@ impl Effects {
         let Some(job) = self.peer.close_job(&task) else { return };
         let peer = self.peer.clone();
         self.peer.env().spawn_data(async move {
-            match verify_whole(peer.env(), &job).await {
+            match whole::verify(peer.env(), &job).await {
                 Ok(()) => {
+                    let settling = peer.store().settling();
                     job.finish(Ok(()));
-                    settle(&peer, &job).await;
+                    let stored = job.stored.clone();
+                    drop(job);
+                    settle(&peer, stored, settling).await;
                 }
                 Err(failure) => {
                     job.note_failure(failure.clone());
@@ -298,46 +295,15 @@ async fn piece_packet(peer: &Peer, address: SocketAddr, task: TaskId) -> Option<
     answer.ok().map(tonic::Response::into_inner)
 }
 
-/// Compares the whole content with the digest the caller gave, if any.
-pub(super) async fn verify_whole(env: &Env, job: &Arc<Job>) -> Result<(), Failure> {
-    if job.request.meta.digest.is_empty() {
-        return Ok(());
-    }
-    let job = job.clone();
-    env.blocking(move || check_digest(&job)).await
-}
-
-fn check_digest(job: &Job) -> Result<(), Failure> {
-    use df_api::failure::Code;
-    let expected: Digest = job.request.meta.digest.parse().map_err(|error| {
-        Failure::new(Code::Usage, format!("{:?} is not a digest", job.request.meta.digest)).because(error)
-    })?;
-    let len = job.stored.plan().and_then(|plan| plan.content_len()).unwrap_or(0);
-    let mut hasher = Hasher::new(expected.algorithm());
-    let mut buffer = vec![0; HASH_BYTES];
-    let mut at = 0;
-    while at < len {
-        let part = usize::try_from(len - at).unwrap_or(HASH_BYTES).min(HASH_BYTES);
-        job.stored
-            .file()
-            .read_exact_at(&mut buffer[..part], at)
-            .map_err(|error| Failure::new(Code::LocalIo, "cannot read the store back").because(error))?;
-        hasher.update(&buffer[..part]);
-        at += part as u64;
-    }
-    let found = hasher.finish();
-    if found == expected || is_planted(Bug::WholeNotVerified) {
-        return job.stored.note_verified(&job.request.meta.digest);
-    }
-    Err(Failure::new(Code::Digest, format!("{} is not what it should be", job.request.shown()))
-        .because(format!("expected {expected}, got {found}"))
-        .hint("the source has other content, or the digest is mistyped"))
-}
-
 /// Makes a complete task durable, after its callers have been told.
-async fn settle(peer: &Peer, job: &Arc<Job>) {
-    let (store, stored) = (peer.store().clone(), job.stored.clone());
-    if let Err(failure) = peer.env().blocking(move || store.settle(&stored)).await {
-        tracing::warn!(task = %job.task, %failure, "a complete task is not durable");
+async fn settle(peer: &Peer, stored: Arc<StoredTask>, settling: Settling) {
+    let (store, task) = (peer.store().clone(), stored.id());
+    let work = move || {
+        let settled = store.settle(stored);
+        drop(settling);
+        settled
+    };
+    if let Err(failure) = peer.env().blocking(work).await {
+        tracing::warn!(%task, %failure, "a complete task is not durable");
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::store::StoredTask;
 use super::throttle::Limit;
+use super::whole::Hashed;
 use crate::sync::lock;
 
 /// Parents told apart in a tally.
@@ -54,6 +55,8 @@ pub struct Job {
     reused_pieces: u32,
     parents: Mutex<BTreeMap<SocketAddr, ParentTally>>,
     failure: Mutex<Option<Failure>>,
+    /// How far the whole is hashed.
+    pub(super) hashed: Arc<tokio::sync::Mutex<Hashed>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -84,6 +87,7 @@ impl Job {
             reused_pieces,
             parents: Mutex::default(),
             failure: Mutex::default(),
+            hashed: Arc::default(),
         }
     }
 

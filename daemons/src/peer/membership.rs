@@ -30,7 +30,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use asking::Announcement;
-use messages::{RoundTrips, outgoing, registration, report_event};
+use messages::{RoundTrips, deletions, outgoing, registration, report_event};
 
 use super::Peer;
 use super::job::Job;
@@ -86,8 +86,8 @@ pub struct ParentAddress {
 pub struct Links(Arc<Inner>);
 
 struct Inner {
-    ring: HashRing,
-    links: BTreeMap<String, Mutex<Link>>,
+    /// The schedulers there are now.
+    roster: Mutex<Arc<Roster>>,
     parents: Mutex<BTreeMap<HostId, ParentAddress>>,
     /// Who waits for the answer to a registration.
     waiting: Mutex<BTreeMap<TaskId, oneshot::Sender<Announcement>>>,
@@ -95,7 +95,21 @@ struct Inner {
     changes: watch::Sender<u64>,
 }
 
-/// One scheduler, as long as the daemon runs.
+/// The schedulers of one time.
+#[derive(Default)]
+struct Roster {
+    ring: HashRing,
+    links: BTreeMap<String, Arc<Mutex<Link>>>,
+}
+
+impl Roster {
+    /// The links to a task's schedulers, its own first.
+    fn of(&self, task: &TaskId) -> impl Iterator<Item = &Arc<Mutex<Link>>> {
+        self.ring.owners(task).filter_map(|name| self.links.get(name))
+    }
+}
+
+/// One scheduler, as long as the daemon has to do with it.
 #[derive(Default)]
 struct Link {
     /// The open stream.
@@ -107,6 +121,8 @@ struct Link {
     last_session: u64,
     /// When its stream was lost; at first, when the daemon started.
     lost: Instant,
+    /// Ends what keeps the stream open.
+    end: CancellationToken,
 }
 
 impl Link {
@@ -153,7 +169,7 @@ impl Links {
     pub async fn report_health(self, health: HealthReporter) {
         let mut changes = self.0.changes.subscribe();
         loop {
-            let is_linked = self.0.links.values().any(|link| lock(link).stream.is_some());
+            let is_linked = self.roster().links.values().any(|link| lock(link).stream.is_some());
             let status = if is_linked { ServingStatus::Serving } else { ServingStatus::NotServing };
             health.set_service_status(SCHEDULER_SERVICE, status).await;
             if changes.changed().await.is_err() {
@@ -165,20 +181,23 @@ impl Links {
     /// Links to these schedulers ("host:port"), none of them open yet.
     pub fn new(schedulers: &[String]) -> Self {
         let ring = HashRing::new(schedulers.iter().cloned());
-        let links = ring.nodes().iter().map(|name| (name.clone(), Mutex::default())).collect();
+        let links = ring.nodes().iter().map(|name| (name.clone(), Arc::default())).collect();
         Self(Arc::new(Inner {
-            ring,
-            links,
+            roster: Mutex::new(Arc::new(Roster { ring, links })),
             parents: Mutex::default(),
             waiting: Mutex::default(),
             changes: watch::Sender::new(0),
         }))
     }
 
+    /// The schedulers there are now.
+    fn roster(&self) -> Arc<Roster> {
+        lock(&self.0.roster).clone()
+    }
+
     /// The scheduler a task belongs to now: the first on the ring whose stream is open.
-    fn owner(&self, task: &TaskId) -> Option<&Mutex<Link>> {
-        let links = self.0.ring.owners(task).filter_map(|name| self.0.links.get(name));
-        links.into_iter().find(|link| lock(link).stream.is_some())
+    fn owner(&self, task: &TaskId) -> Option<Arc<Mutex<Link>>> {
+        self.roster().of(task).find(|link| lock(link).stream.is_some()).cloned()
     }
 
     /// Whether a task has a scheduler now.
@@ -188,15 +207,15 @@ impl Links {
 
     /// Whether a task's scheduler was told, over the stream it has now, that this host is in the task.
     pub fn has_told(&self, task: &TaskId) -> bool {
-        self.owner(task).is_some_and(|link| lock(link).tasks.contains_key(task))
+        self.owner(task).is_some_and(|link| lock(&link).tasks.contains_key(task))
     }
 
     /// How a task's scheduler can be reached.
     pub fn state(&self, task: &TaskId, now: Instant) -> LinkState {
-        let is_expected = |link: &Mutex<Link>| now - lock(link).lost < EXPECTED_TERM;
+        let is_expected = |link: &Arc<Mutex<Link>>| now - lock(link).lost < EXPECTED_TERM;
         if self.is_linked(task) {
             LinkState::Linked
-        } else if self.0.links.values().any(is_expected) {
+        } else if self.roster().links.values().any(is_expected) {
             LinkState::Expected
         } else {
             LinkState::Absent
@@ -214,7 +233,8 @@ impl Links {
         let Some(name) = self.owner_name(task) else { return };
         let Some(mut register) = registration(peer, task) else { return };
         self.leave_all_but(task, Some(&name));
-        let Some(link) = self.0.links.get(&name) else { return };
+        let roster = self.roster();
+        let Some(link) = roster.links.get(&name) else { return };
         let mut link = lock(link);
         if !register.is_wanting && peer.job(task).is_some() {
             // A download was opened meanwhile. Its own registration has come, or will: this one would
@@ -238,7 +258,7 @@ impl Links {
 
     fn send(&self, task: &TaskId, report: Report, failure: Option<Failure>) {
         let Some(link) = self.owner(task) else { return };
-        let mut link = lock(link);
+        let mut link = lock(&link);
         let Some(session) = link.tasks.get(task).copied() else { return };
         let mut event = report_event(session, report);
         if let Up::SourceFailed(failed) = &mut event {
@@ -253,7 +273,7 @@ impl Links {
     }
 
     fn leave_all_but(&self, task: &TaskId, but: Option<&str>) {
-        for (_, link) in self.0.links.iter().filter(|(name, _)| Some(name.as_str()) != but) {
+        for (_, link) in self.roster().links.iter().filter(|(name, _)| Some(name.as_str()) != but) {
             let mut link = lock(link);
             if let Some(session) = link.forget(task)
                 && !is_planted(Bug::LeaveNotTold)
@@ -265,22 +285,69 @@ impl Links {
 
     /// Starts a task for each scheduler that keeps its stream open.
     pub fn start(&self, peer: &Peer, host: &wire::Host, shutdown: &CancellationToken) {
-        for name in self.0.ring.nodes() {
-            let keeper = Keeper {
-                links: self.clone(),
-                peer: peer.clone(),
-                name: name.clone(),
-                host: host.clone(),
-                rng: Rng::new(peer.env().seed_for(name)),
-            };
-            let shutdown = shutdown.clone();
-            tokio::spawn(async move {
-                tokio::select! { biased;
-                    () = shutdown.cancelled() => {}
-                    () = keeper.keep() => {}
-                }
-            });
+        let roster = self.roster();
+        for (name, link) in &roster.links {
+            self.keep(peer, host, shutdown, name, link);
         }
+    }
+
+    /// There are other schedulers now: streams to those that are gone end, new ones are opened, and
+    /// tasks move to whom they belong to.
+    pub fn change(&self, peer: &Peer, host: &wire::Host, shutdown: &CancellationToken, schedulers: &[String]) {
+        let ring = HashRing::new(schedulers.iter().cloned());
+        let before = self.roster();
+        if ring == before.ring {
+            return;
+        }
+        let link = |name: &String| {
+            let known = before.links.get(name).cloned();
+            let lost = peer.env().clock.now();
+            let new = || Arc::new(Mutex::new(Link { lost, ..Link::default() }));
+            (name.clone(), known.unwrap_or_else(new))
+        };
+        let after = Arc::new(Roster { links: ring.nodes().iter().map(link).collect(), ring });
+        let owners = |tasks: Vec<TaskId>| tasks.into_iter().map(|task| (task, self.owner_name(&task))).collect();
+        let open: Vec<(TaskId, Option<String>)> = owners(peer.open_tasks());
+        *lock(&self.0.roster) = after.clone();
+        for (name, link) in after.links.iter().filter(|(name, _)| !before.links.contains_key(*name)) {
+            self.keep(peer, host, shutdown, name, link);
+        }
+        let moved: Vec<TaskId> =
+            open.into_iter().filter(|(task, owner)| self.owner_name(task) != *owner).map(|(task, _)| task).collect();
+        let gone: Vec<_> = before.links.iter().filter(|(name, _)| !after.links.contains_key(*name)).collect();
+        for (_, link) in gone {
+            lock(link).end.cancel();
+        }
+        self.0.changes.send_modify(|count| *count = count.wrapping_add(1));
+        let (links, peer) = (self.clone(), peer.clone());
+        tokio::spawn(async move {
+            for task in moved {
+                peer.downloader().tell(Input::SchedulerLost { task }).await;
+                if links.is_linked(&task) {
+                    peer.downloader().tell(Input::SchedulerLinked { task }).await;
+                }
+            }
+            links.announce_all(&peer, peer.idle_tasks());
+        });
+    }
+
+    fn keep(&self, peer: &Peer, host: &wire::Host, shutdown: &CancellationToken, name: &str, link: &Arc<Mutex<Link>>) {
+        let keeper = Keeper {
+            links: self.clone(),
+            peer: peer.clone(),
+            name: name.to_owned(),
+            link: link.clone(),
+            host: host.clone(),
+            rng: Rng::new(peer.env().seed_for(name)),
+        };
+        let (shutdown, end) = (shutdown.clone(), lock(link).end.clone());
+        tokio::spawn(async move {
+            tokio::select! { biased;
+                () = shutdown.cancelled() => {}
+                () = end.cancelled() => {}
+                () = keeper.keep() => {}
+            }
+        });
     }
 }
 
@@ -289,6 +356,7 @@ struct Keeper {
     links: Links,
     peer: Peer,
     name: String,
+    link: Arc<Mutex<Link>>,
     host: wire::Host,
     rng: Rng,
 }
@@ -307,10 +375,6 @@ impl Keeper {
         }
     }
 
-    fn link(&self) -> Option<&Mutex<Link>> {
-        self.links.0.links.get(&self.name)
-    }
-
     /// One stream, from its opening to its end.
     async fn stream(&mut self) -> Result<(), tonic::Status> {
         let unavailable = |error: &dyn std::fmt::Display| tonic::Status::unavailable(error.to_string());
@@ -325,7 +389,10 @@ impl Keeper {
         let (sender, receiver) = mpsc::channel(OUTBOX_LIMIT);
         let clock = RoundTrips::new(self.peer.env().clone());
         let first = HostEvent { event: Some(Up::Host(self.host.clone())) };
-        let _ = sender.try_send(first);
+        // First who this is, then what is no more: before anybody says that he still has it.
+        for event in std::iter::once(first).chain(deletions(&self.peer.store().deletions())) {
+            let _ = sender.try_send(event);
+        }
         let requests = outgoing(receiver, clock.clone());
         let opening = async {
             let mut answers = client.announce(requests).await?.into_inner();
@@ -345,7 +412,7 @@ impl Keeper {
                 Ok(None) => break Ok(()),
                 Err(status) => break Err(status),
             }
-            if self.link().is_none_or(|link| lock(link).stream.is_none()) {
+            if lock(&self.link).stream.is_none() {
                 break Err(unavailable(&"too many events wait"));
             }
         };
@@ -359,7 +426,7 @@ impl Keeper {
         for task in moved {
             self.peer.downloader().tell(Input::SchedulerLinked { task }).await;
         }
-        self.announce_idle(self.owned_idle());
+        self.links.announce_all(&self.peer, self.owned_idle());
     }
 
     /// Tasks that nobody here downloads and that belong to this scheduler now.
@@ -368,26 +435,15 @@ impl Keeper {
         self.peer.idle_tasks().into_iter().filter(is_owned).collect()
     }
 
-    /// Tells their schedulers that these tasks are here, some at a time; goes on in the background, for
-    /// the scheduler's answers want to be read meanwhile.
-    fn announce_idle(&self, tasks: Vec<TaskId>) {
-        let (links, peer) = (self.links.clone(), self.peer.clone());
-        tokio::spawn(async move {
-            for some in tasks.chunks(ANNOUNCE_LIMIT) {
-                let (links, of, some) = (links.clone(), peer.clone(), some.to_vec());
-                let register = move || some.iter().for_each(|task| links.register(&of, task));
-                peer.env().blocking(register).await;
-            }
-        });
-    }
-
     /// The stream ended: its tasks have no scheduler, or the next on the ring. Those are its tasks that
     /// were told to it: it may have been noticed earlier that nothing can be sent to it.
     async fn closed(&self) {
         let lost = self.peer.env().clock.now();
-        let told: Vec<TaskId> = self.link().map(|link| lock(link).tasks.keys().copied().collect()).unwrap_or_default();
+        let told: Vec<TaskId> = lock(&self.link).tasks.keys().copied().collect();
         let mut idle: BTreeSet<TaskId> = self.owned_idle().into_iter().collect();
-        let renew = |link: &mut Link| *link = Link { last_session: link.last_session, lost, ..Link::default() };
+        let renew = |link: &mut Link| {
+            *link = Link { last_session: link.last_session, lost, end: link.end.clone(), ..Link::default() };
+        };
         let mut open: BTreeSet<TaskId> = self.with_owners(renew).into_iter().collect();
         for task in told {
             let is_open = self.peer.job(&task).is_some();
@@ -399,16 +455,14 @@ impl Keeper {
                 self.peer.downloader().tell(Input::SchedulerLinked { task }).await;
             }
         }
-        self.announce_idle(idle.into_iter().collect());
+        self.links.announce_all(&self.peer, idle.into_iter().collect());
     }
 
     /// Changes this link; answers the open tasks whose owner changed by it.
     fn with_owners(&self, change: impl FnOnce(&mut Link)) -> Vec<TaskId> {
         let owners = || self.peer.open_tasks().into_iter().map(|task| (task, self.links.owner_name(&task)));
         let before: Vec<(TaskId, Option<String>)> = owners().collect();
-        if let Some(link) = self.link() {
-            change(&mut lock(link));
-        }
+        change(&mut lock(&self.link));
         self.links.0.changes.send_modify(|count| *count = count.wrapping_add(1));
         let is_moved = |(task, owner): &(TaskId, Option<String>)| self.links.owner_name(task) != *owner;
         before.into_iter().filter(is_moved).map(|(task, _)| task).collect()
@@ -417,8 +471,22 @@ impl Keeper {
 
 impl Links {
     fn owner_name(&self, task: &TaskId) -> Option<String> {
-        let is_open = |name: &&str| self.0.links.get(*name).is_some_and(|link| lock(link).stream.is_some());
-        self.0.ring.owners(task).find(is_open).map(str::to_owned)
+        let roster = self.roster();
+        let is_open = |name: &&str| roster.links.get(*name).is_some_and(|link| lock(link).stream.is_some());
+        roster.ring.owners(task).find(is_open).map(str::to_owned)
+    }
+
+    /// Tells their schedulers that these tasks are here, some at a time; goes on in the background, for
+    /// the scheduler's answers want to be read meanwhile.
+    fn announce_all(&self, peer: &Peer, tasks: Vec<TaskId>) {
+        let (links, peer) = (self.clone(), peer.clone());
+        tokio::spawn(async move {
+            for some in tasks.chunks(ANNOUNCE_LIMIT) {
+                let (links, of, some) = (links.clone(), peer.clone(), some.to_vec());
+                let register = move || some.iter().for_each(|task| links.register(&of, task));
+                peer.env().blocking(register).await;
+            }
+        });
     }
 }
 

@@ -263,6 +263,7 @@ impl SourceClient {
             None => Ok(response),
             Some(mut error) => {
                 error.retry_after = retry_after(response.headers(), routes.env.clock.wall());
+                error.challenge = challenge(response.headers());
                 Err(error)
             }
         }
@@ -323,6 +324,13 @@ fn retry_after(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
     }
     let date = DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(Duration::from_secs(u64::try_from(date.as_second()).ok()?).saturating_sub(wall))
+}
+
+/// How a source wants to be shown who asks, the form with a token if it offers several.
+fn challenge(headers: &HeaderMap) -> Option<String> {
+    let said = || headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let is_bearer = |text: &&str| text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    said().find(is_bearer).or_else(|| said().next()).map(str::to_owned)
 }
 
 /// Finds the reason in what the HTTP client says.

@@ -4,6 +4,7 @@
 //! DATA_DIR/lock                     held while a daemon runs
 //! DATA_DIR/host                     this host's id
 //! DATA_DIR/index/                   sled: one small record a task, only an index
+//! DATA_DIR/deletions                deletions of cached contents this host has heard of
 //! DATA_DIR/import/                   contents on their way in, that nobody sees
 //! DATA_DIR/content/ab/ab….data      the content, sparse, pieces at their offsets
 //! DATA_DIR/content/ab/ab….journal   what is known of it, appended: plan, pieces with digests
@@ -13,6 +14,7 @@
 //! before anybody is told. The journal is the truth; the index can be rebuilt from the journals, and
 //! is when it does not open. Paths are made of task ids alone, never of what a caller named.
 
+mod deletions;
 mod draft;
 pub mod index;
 mod journal;
@@ -33,13 +35,18 @@ use df_core::piece::PiecePlan;
 use crate::env::Env;
 use crate::env::disk::{DiskFile, OpenMode};
 use crate::sync::lock;
+pub use deletions::Deletion;
+use deletions::Deletions;
 pub use draft::{Draft, Finished};
 use index::{IndexRecord, MetaStore};
 pub use label::{Keeping, Label};
 pub use piece::{Incoming, PieceWriter, Progress};
-pub use room::Room;
+pub use room::{Room, Settling};
 pub use task::{PieceState, StoredTask};
 use tokio::sync::Notify;
+
+/// Folder of the contents in a data directory.
+const CONTENT: &str = "content";
 
 /// Tasks nobody uses whose files are kept open.
 const IDLE_OPEN_LIMIT: usize = 128;
@@ -53,6 +60,7 @@ struct Inner {
     root: PathBuf,
     room: Room,
     index: Box<dyn MetaStore>,
+    deletions: Deletions,
     /// The index does not work any more and is gone from the disk: the next start rebuilds it.
     is_index_lost: AtomicBool,
     host: HostId,
@@ -61,6 +69,7 @@ struct Inner {
     /// Held while a task's files come or go.
     files: Mutex<()>,
     evictions: Notify,
+    busy: room::Busy,
     /// Holds the lock on the directory.
     _lock: Option<Arc<dyn DiskFile>>,
 }
@@ -95,7 +104,7 @@ impl Store {
     /// # Errors
     /// [`Code::Exists`] if another daemon runs on it; [`Code::LocalIo`] otherwise.
     pub fn open(env: Env, root: &Path, room: Room, open_index: index::Opener) -> Result<Self, Failure> {
-        let content = root.join("content");
+        let content = root.join(CONTENT);
         let disk = &env.disk;
         disk.create_dir_all(&content).map_err(|e| disk_failure("create", &content, &e))?;
         disk.check_private(root).map_err(|e| {
@@ -108,6 +117,7 @@ impl Store {
                 .hint("stop it, or give this one another --data-dir"));
         }
         let host = host_id(&env, root)?;
+        let deletions = Deletions::open(env.clone(), root.join("deletions"))?;
         let (index, is_fresh) = open_index(&root.join("index"))?;
         let boot = env.disk.boot_id();
         let books = Mutex::new(Books::default());
@@ -116,12 +126,14 @@ impl Store {
             root: root.to_owned(),
             room,
             index,
+            deletions,
             is_index_lost: AtomicBool::new(false),
             host,
             boot,
             books,
             files: Mutex::default(),
             evictions: Notify::new(),
+            busy: room::Busy::default(),
             _lock: Some(lock),
         }));
         let import = store.import_dir();
@@ -166,7 +178,7 @@ impl Store {
 
     /// Tasks whose journal is there. A content without one is a leftover and goes.
     fn tasks_on_disk(&self) -> Result<Vec<TaskId>, Failure> {
-        let content = self.0.root.join("content");
+        let content = self.content_dir();
         let failure = |path: &Path, e: &std::io::Error| disk_failure("read", path, e);
         let mut tasks = Vec::new();
         for group in self.0.env.disk.list(&content).map_err(|e| failure(&content, &e))? {
@@ -185,9 +197,13 @@ impl Store {
         Ok(tasks)
     }
 
+    fn content_dir(&self) -> PathBuf {
+        self.0.root.join(CONTENT)
+    }
+
     fn paths(&self, task: &TaskId) -> task::Paths {
         let name = task.to_string();
-        let dir = self.0.root.join("content").join(&name[..2]);
+        let dir = self.content_dir().join(&name[..2]);
         task::Paths { data: dir.join(format!("{name}.data")), journal: dir.join(format!("{name}.journal")), dir }
     }
 
@@ -283,13 +299,17 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a complete task durable: content, journal, index, in this order. Blocks for long.
+    /// Makes a complete task durable: content, journal, their names, index, in this order. Blocks for long.
     ///
     /// # Errors
     /// When the disk fails; the task stays usable but is verified again after a power loss.
-    pub fn settle(&self, stored: &StoredTask) -> Result<(), Failure> {
+    pub fn settle(&self, stored: Arc<StoredTask>) -> Result<(), Failure> {
         stored.sync()?;
-        self.note(stored)?;
+        for folder in [self.paths(&stored.id()).dir, self.content_dir()] {
+            self.0.env.disk.sync_dir(&folder).map_err(|e| disk_failure("sync", &folder, &e))?;
+        }
+        self.note(&stored)?;
+        drop(stored);
         self.on_index(|index| index.flush())
     }
 
@@ -361,14 +381,29 @@ impl Store {
         lock(&self.0.books).records.get(task).cloned()
     }
 
-    /// A scheduler knows of an import.
+    /// A scheduler knows of what is here, by this version of its name.
     ///
     /// # Errors
-    /// When the disk fails; the import is announced as new once more then.
-    pub fn confirm(&self, task: &TaskId) -> Result<(), Failure> {
-        let Some(stored) = self.look(task).filter(|stored| stored.is_unconfirmed()) else { return Ok(()) };
-        stored.confirm()?;
+    /// When the disk fails; an import is announced as new once more then.
+    pub fn confirm(&self, task: &TaskId, stamp: u64) -> Result<(), Failure> {
+        let _settling = self.settling();
+        let is_news = |stored: &Arc<StoredTask>| stored.is_unconfirmed() || stored.stamp() != stamp;
+        let Some(stored) = self.look(task).filter(is_news) else { return Ok(()) };
+        stored.confirm(stamp)?;
         self.note(&stored)
+    }
+
+    /// A cached content was deleted, up to this version of its name. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails; the deletion is remembered until the daemon ends then.
+    pub fn note_deletion(&self, task: TaskId, stamp: u64) -> Result<(), Failure> {
+        self.0.deletions.note(task, stamp)
+    }
+
+    /// Deletions this host has heard of.
+    pub fn deletions(&self) -> Vec<Deletion> {
+        self.0.deletions.all()
     }
 
     /// All tasks with their records.

@@ -30,12 +30,15 @@ impl Driver<Scheduler> for Effects {
         }
         match output {
             Output::HostAccepted { request, host } => books.host_accepted(request, host),
-            Output::Registered { request, peer } => books.registered(request, peer, self.0.inbox()),
-            Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request),
+            Output::Registered { request, peer } => {
+                books.registered(request, peer, stamp_of(machine, peer), self.0.inbox());
+            }
+            Output::Refuse { request, why: Refusal::Deleted } => books.refused_deleted(request, machine),
             Output::Refuse { request, why } => books.refused(request, refusal(why)),
             Output::TellPlan { peer, plan } => {
-                let (plan, version) = (Some(convert::plan_message(&plan)), machine.source_version(peer));
-                books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, version }));
+                let (plan, stamp) = (Some(convert::plan_message(&plan)), stamp_of(machine, peer));
+                let version = machine.source_version(peer);
+                books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, stamp, version }));
             }
             Output::TellDigests { peer, from, to } => {
                 let known = machine.digests(peer).get(from as usize..to as usize).unwrap_or_default();
@@ -43,10 +46,11 @@ impl Driver<Scheduler> for Effects {
                 books.tell(peer, |session| Down::Digests(wire::TellDigests { session, digests }));
             }
             Output::Grant { peer, grant, piece, parent } => {
+                let transfer = machine.transfer(grant);
                 let grant = grant.data().as_ffi();
                 let parent =
                     machine.peer(parent).and_then(|view| books.parent(view.host).or_else(|| self.1.parent(view.host)));
-                books.tell_grant(peer, grant, |session| {
+                books.tell_grant(peer, (grant, transfer), |session| {
                     Down::Grant(wire::Grant { session, grant, piece: piece.get(), parent })
                 });
             }
@@ -61,16 +65,23 @@ impl Driver<Scheduler> for Effects {
             Output::TrimSource { peer, to } => {
                 books.tell(peer, |session| Down::TrimSource(wire::TrimSource { session, to }));
             }
-            Output::TaskTold { request, view } => books.told(request, view),
-            Output::WakeSeed { host, task } => wake(&mut books, host, &task),
-            Output::FailTask { peer, why } => fail(&mut books, peer, why),
-            Output::Forget { peer } => books.forget(peer),
+            Output::TaskTold { request, view } => match books.looker(request) {
+                Some(look) => look(machine, &mut books),
+                None => books.told(request, view),
+            },
+            Output::WakeSeed { host, task } => wake(&mut books, host, &task, false),
+            Output::FailTask { peer, why } => fail(&mut books, machine, peer, why),
+            Output::Forget { peer } => {
+                let deleted = books.task(peer).and_then(|task| machine.tombstone(&task));
+                books.forget(peer, deleted);
+            }
             // Only v1 peers are offered parents, and they have been seen to.
             Output::OfferParents { .. } => {}
             Output::ListHost { host, until } => {
                 let term = until - self.0.now();
                 let id = machine.host(host).map(|info| info.id);
                 tracing::warn!(host = ?id, term_secs = term.as_secs(), "host listed: several children accuse it");
+                books.note_listed(host, self.0.now());
             }
         }
     }
@@ -82,7 +93,13 @@ impl Driver<Scheduler> for Effects {
     }
 }
 
-fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
+/// The version of a cached content's name, as a peer is told.
+fn stamp_of(machine: &Scheduler, peer: PeerKey) -> u64 {
+    machine.peer(peer).map_or(0, |view| view.stamp)
+}
+
+/// Has a host register for a task.
+pub(super) fn wake(books: &mut Books, host: HostKey, task: &TaskId, is_preheat: bool) {
     let Some(wish) = books.wish(task) else { return };
     let wake = wire::WakeSeed {
         task_id: task.as_bytes().to_vec(),
@@ -90,17 +107,25 @@ fn wake(books: &mut Books, host: HostKey, task: &TaskId) {
         url_meta: Some(wish.meta),
         piece_length: wish.piece_len,
         cid: wish.cid,
+        is_preheat,
     };
     books.tell_host(host, Down::WakeSeed(wake));
 }
 
-fn fail(books: &mut Books, peer: PeerKey, why: TaskFailure) {
-    let said = books.task(peer).and_then(|task| books.wish(&task)).and_then(|wish| wish.failure);
+fn fail(books: &mut Books, machine: &Scheduler, peer: PeerKey, why: TaskFailure) {
+    let wish = books.task(peer).and_then(|task| books.wish(&task)).unwrap_or_default();
+    let is_cached = !wish.cid.is_empty();
     let failure = match why {
-        TaskFailure::Source => said.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
+        TaskFailure::Source => wish.failure.unwrap_or_else(|| Failure::new(Code::Network, "the source cannot be read")),
         TaskFailure::SourceChanged => Failure::new(Code::Protocol, "the content changed at its source"),
-        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource if is_cached => Failure::new(Code::NotFound, "no reachable peer has the content"),
+        TaskFailure::NoSource => Failure::new(Code::NotFound, "no reachable peer has the content")
+            .because("or only one that neither a second nor a seed peer confirms, and the source may not be asked")
+            .hint("allow the source, or run a seed peer"),
     };
+    if let Some(view) = machine.peer(peer) {
+        books.note_failure(view.task, view.host_id, &failure);
+    }
     let is_changed = why == TaskFailure::SourceChanged;
     books.tell(peer, |session| Down::FailTask(wire::FailTask { session, failure: Some(failure.into()), is_changed }));
 }

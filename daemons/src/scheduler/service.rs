@@ -7,10 +7,9 @@ use df_api::failure::{Code, Failure};
 use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_server::Scheduler;
 use df_api::scheduler::{
-    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, Host, PeerPacket, PeerResult,
-    PeerTarget, PeerTaskRequest, PieceResult, RegisterResult, StatTaskRequest, Task,
+    AnnounceRequest, AnnounceResponse, AnnounceTaskRequest, DeleteTaskRequest, DeleteTaskResult, Host, PeerPacket,
+    PeerResult, PeerTarget, PeerTaskRequest, PieceResult, RegisterResult, StatTaskRequest, Task,
 };
-use df_core::scheduler::TaskView;
 use futures_util::stream::BoxStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,10 +57,6 @@ async fn listen(session: Session, mut requests: Streaming<AnnounceRequest>, rest
     }
 }
 
-fn not_yet<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("this scheduler serves its own daemons' streams; v1 calls are not served yet"))
-}
-
 #[tonic::async_trait]
 impl Scheduler for Service {
     type ReportPieceResultStream = BoxStream<'static, Result<PeerPacket, Status>>;
@@ -107,13 +102,16 @@ impl Scheduler for Service {
 
     async fn stat_task(&self, request: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {
         let id = request.into_inner().task_id;
-        let task = df_api::convert::task_id_text(&id)?;
+        let (task, is_foreign) = self.desk.native(df_api::convert::task_id_text(&id)?);
         let unknown = || Failure::new(Code::NotFound, "no host has anything of this task");
         let view = self.desk.view(task).await.ok_or_else(unknown)?;
-        let state = match view {
-            TaskView { is_wanted: true, .. } => "Running",
-            TaskView { holders: 0, .. } => "Pending",
-            _ => "Succeeded",
+        // What only v1 peers vouch for is good for v1 peers, who ask by ids of their own. They take no
+        // task for available that is in another state than this.
+        let holders = view.holders + if is_foreign { view.pull_holders } else { 0 };
+        let state = match (holders, view.is_wanted) {
+            (1.., _) => "Succeeded",
+            (0, true) => "Running",
+            (0, false) => "Pending",
         };
         let count = |count: Option<u32>| count.and_then(|count| i32::try_from(count).ok()).unwrap_or(-1);
         Ok(Response::new(Task {
@@ -123,17 +121,18 @@ impl Scheduler for Service {
             total_piece_count: count(view.pieces),
             state: state.to_owned(),
             peer_count: count(Some(view.peers)),
-            has_available_peer: view.holders > 0,
+            has_available_peer: holders > 0,
         }))
     }
 
-    async fn delete_task(&self, request: Request<DeleteTaskRequest>) -> Result<Response<()>, Status> {
+    async fn delete_task(&self, request: Request<DeleteTaskRequest>) -> Result<Response<DeleteTaskResult>, Status> {
         let task = df_api::convert::task_id(&request.into_inner().task_id)?;
-        self.desk.delete(task).await;
-        Ok(Response::new(()))
+        let view = self.desk.delete(task).await;
+        Ok(Response::new(DeleteTaskResult { stamp: view.deleted.unwrap_or(0), peers: view.peers }))
     }
 
-    async fn announce_task(&self, _: Request<AnnounceTaskRequest>) -> Result<Response<()>, Status> {
-        not_yet()
+    async fn announce_task(&self, request: Request<AnnounceTaskRequest>) -> Result<Response<()>, Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        self.v1.announce(request.into_inner(), remote).await.map(Response::new)
     }
 }

@@ -1,11 +1,12 @@
 //! The streams of hosts: who is connected, under which numbers they know their tasks, and where
 //! what the machine wants has to go.
 
+mod address;
 mod cached;
 mod input;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,20 +18,27 @@ use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_event::Event as Down;
 use df_api::scheduler::{self as wire, AnnounceResponse, SchedulerEvent};
 use df_api::task::TaskRequest;
-use df_core::id::TaskId;
-use df_core::piece::{Order, PieceSet};
+use df_api::v1;
+use df_core::id::{HostId, TaskId};
+use df_core::piece::{Order, PiecePlan, PieceSet};
 use df_core::planted::{Bug, is_planted};
-use df_core::scheduler::{Cached, GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, TaskView};
+use df_core::scheduler::{
+    Cached, GrantKey, HostKey, Input, Mode, PeerKey, Registration, RequestId, TaskView, Transfer,
+};
 use df_core::time::{Instant, micros};
 use slotmap::KeyData;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::env::Env;
 use crate::env::net::Remote;
+use crate::env::{Clock, Env};
 use crate::peer::source::Cidr;
 use crate::pump::Inbox;
 use crate::sync::lock;
 use input::{peer_input, session_of};
+use watched::{About, Looker};
+pub(super) use watched::{Held, Slots};
+
+use super::meter::Meter;
 
 /// Messages that may wait for a slow host; with more its stream is cut, and it begins anew.
 const OUTBOX_LIMIT: usize = 4096;
@@ -62,11 +70,21 @@ pub(super) struct Books {
     hosts: BTreeMap<HostKey, StreamId>,
     peers: BTreeMap<PeerKey, Seat>,
     /// Grants under way, by number, and whose they are.
-    grants: BTreeMap<u64, StreamId>,
+    grants: BTreeMap<u64, (StreamId, Option<Transfer>)>,
     /// Streams for which events were gathered.
     dirty: BTreeSet<StreamId>,
     requests: BTreeMap<RequestId, Asked>,
     tasks: BTreeMap<TaskId, Wish>,
+    /// What goes over the wires.
+    pub(super) meter: Meter,
+    /// Hosts that an operator took out.
+    held: BTreeMap<HostId, Held>,
+    /// Slots that the manager allows.
+    slots: Slots,
+    /// What hosts could not fetch, for preheats.
+    failures: BTreeMap<(TaskId, HostId), String>,
+    /// Tasks by the ids Dragonfly v1 clients know them by.
+    foreign: BTreeMap<TaskId, TaskId>,
 }
 
 /// One host's stream.
@@ -74,6 +92,7 @@ struct Stream {
     sender: mpsc::Sender<AnnounceResponse>,
     gathered: Vec<SchedulerEvent>,
     parent: wire::Parent,
+    about: About,
     peers: BTreeMap<u64, PeerKey>,
     /// Events of sessions whose registration has not been answered yet, by session.
     waiting: BTreeMap<u64, VecDeque<Up>>,
@@ -93,6 +112,7 @@ enum Asked {
     Host(StreamId, oneshot::Sender<Result<HostKey, Failure>>),
     Peer(Seat),
     Task(oneshot::Sender<Option<TaskView>>),
+    Look(Looker),
 }
 
 /// What a task is, for waking seeds; and what its source last said.
@@ -103,6 +123,8 @@ pub(super) struct Wish {
     pub(super) piece_len: u64,
     /// The name of a cached content; empty for any other.
     pub(super) cid: String,
+    /// How it is cut, on the word of whoever fetched it.
+    plan: Option<PiecePlan>,
     pub(super) failure: Option<Failure>,
 }
 
@@ -132,6 +154,13 @@ impl Desk {
     ) -> Result<Session, Failure> {
         self.check_address(&host, remote)?;
         let info = convert::host(&host).map_err(|malformed| Failure::new(Code::Usage, malformed.to_string()))?;
+        let now = self.now();
+        let info = {
+            let mut books = lock(&self.0.books);
+            books.check_held(now, &info.id)?;
+            books.limited(info)
+        };
+        let about = About::of(&host, now);
         let (id, request) = (self.next(), RequestId(self.next()));
         let (answer, answered) = oneshot::channel();
         let parent = wire::Parent {
@@ -148,6 +177,7 @@ impl Desk {
                 sender,
                 gathered: Vec::new(),
                 parent,
+                about,
                 peers: BTreeMap::new(),
                 waiting: BTreeMap::new(),
                 seen: None,
@@ -165,30 +195,6 @@ impl Desk {
             }
         }
     }
-
-    /// Whether a host that connects from `from` may say that it is to be found at `claimed`.
-    pub(super) fn may_advertise(&self, claimed: IpAddr, from: IpAddr) -> bool {
-        let is_own = claimed.to_canonical() == from || (claimed.is_loopback() && from.is_loopback());
-        is_own || self.0.trusted.iter().any(|network| network.contains(from))
-    }
-
-    /// Nobody is sent to an address that is not the connection's own, or the scheduler would make
-    /// others attack whoever a host names.
-    fn check_address(&self, host: &wire::Host, remote: Option<Remote>) -> Result<(), Failure> {
-        let claimed: IpAddr =
-            host.ip.parse().map_err(|_| Failure::new(Code::Usage, format!("{:?} is not an IP address", host.ip)))?;
-        let ports = [host.rpc_port, host.piece_port];
-        if ports.iter().any(|port| !(1..=u32::from(u16::MAX)).contains(port)) {
-            return Err(Failure::new(Code::Usage, format!("ports {ports:?}")));
-        }
-        let Some(Remote::Tcp(from)) = remote else { return Ok(()) };
-        let from = from.ip().to_canonical();
-        if self.may_advertise(claimed, from) {
-            return Ok(());
-        }
-        Err(Failure::new(Code::Blocked, format!("{claimed} is advertised over a connection from {from}"))
-            .hint("start the daemon with --ip of the address it connects from, or trust its network"))
-    }
 }
 
 impl Session {
@@ -199,7 +205,9 @@ impl Session {
             stream.seen = Some((message.sequence, now));
         }
         for event in message.events.into_iter().filter_map(|event| event.event) {
-            if let Some(input) = self.understand(event)? {
+            if let Up::Deletions(deletions) = event {
+                self.desk.hear_deletions(&deletions).await?;
+            } else if let Some(input) = self.understand(event)? {
                 self.desk.0.inbox.tell(input).await;
             }
         }
@@ -226,6 +234,7 @@ impl Session {
         {
             books.note_source_failure(peer, failure.into());
         }
+        books.note_source(self.desk.now(), self.host, peer, &event);
         peer_input(peer, event).map(Some)
     }
 
@@ -238,11 +247,15 @@ impl Session {
             _ => return Err(Malformed("a second introduction".to_owned())),
         };
         let mut books = lock(&self.desk.0.books);
-        if books.grants.get(&grant) != Some(&self.id) {
+        let Some((_, transfer)) = books.grants.get(&grant).copied().filter(|(stream, _)| *stream == self.id) else {
             return Ok(None);
-        }
+        };
         if is_end {
             books.grants.remove(&grant);
+            if let Some(transfer) = transfer {
+                let is_finished = matches!(event, Up::PieceFinished(_));
+                books.meter.ended(self.desk.now(), &transfer, is_finished);
+            }
         }
         let key = GrantKey::from(KeyData::from_ffi(grant));
         Ok(Some(match event {
@@ -273,8 +286,13 @@ impl Session {
                 return Err(Malformed("a task id that is not the request's".to_owned()));
             }
             books.remember(task, wish);
+            if let Some(wish) = books.tasks.get_mut(&task).filter(|_| plan.is_some()) {
+                wish.plan = plan;
+            }
         }
-        let cached = is_cached.then_some(Cached { is_imported: register.is_imported, replicas: register.replicas });
+        let (is_imported, replicas) = (register.is_imported, register.replicas);
+        let stamp = if is_imported { self.desk.stamp() } else { self.desk.plausible(register.stamp) };
+        let cached = is_cached.then_some(Cached { is_imported, replicas, stamp });
         let request = RequestId(self.desk.next());
         let stream = books.streams.get_mut(&self.id).ok_or_else(|| Malformed("the stream is closed".to_owned()))?;
         if stream.peers.len() + stream.waiting.len() >= SESSION_LIMIT {
@@ -307,9 +325,10 @@ impl Drop for Session {
         let mut books = lock(&self.desk.0.books);
         books.streams.remove(&self.id);
         books.hosts.remove(&self.host);
+        books.meter.forget_host(self.host);
         let id = self.id;
         books.peers.retain(|_, seat| seat.stream != id);
-        books.grants.retain(|_, stream| *stream != id);
+        books.grants.retain(|_, (stream, _)| *stream != id);
         let (inbox, host) = (self.desk.0.inbox.clone(), self.host);
         if !is_planted(Bug::HostNeverLeaves) {
             tokio::spawn(async move { inbox.tell(Input::HostLeft { host }).await });
@@ -322,6 +341,11 @@ impl Books {
     pub(super) fn remember(&mut self, task: TaskId, wish: TaskRequest) {
         if self.tasks.len() >= TASK_LIMIT && !self.tasks.contains_key(&task) {
             self.tasks.pop_first();
+        }
+        if let Some(cid) = &wish.cid
+            && let Ok(foreign) = v1::cache_task_id(cid, &wish.meta.tag).parse()
+        {
+            self.remember_as(foreign, task);
         }
         let known = self.tasks.entry(task).or_default();
         known.cid = wish.cid.unwrap_or_default();
@@ -345,6 +369,10 @@ impl Desk {
         self.0.env.clock.now()
     }
 
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.env.clock
+    }
+
     pub(super) fn inbox(&self) -> &Inbox<Input> {
         &self.0.inbox
     }
@@ -354,6 +382,9 @@ impl Books {
     /// The machine has accepted a host.
     pub(super) fn host_accepted(&mut self, request: RequestId, host: HostKey) {
         if let Some(Asked::Host(stream, answer)) = self.requests.remove(&request) {
+            if self.streams.get(&stream).is_some_and(|open| open.parent.kind() == wire::HostKind::Seed) {
+                self.meter.note_seed(host);
+            }
             self.hosts.insert(host, stream);
             let _ = answer.send(Ok(host));
         }
@@ -361,13 +392,13 @@ impl Books {
 
     /// The machine has accepted a peer: it is told what its host said of it meanwhile, before
     /// anything the host says now.
-    pub(super) fn registered(&mut self, request: RequestId, peer: PeerKey, inbox: &Inbox<Input>) {
+    pub(super) fn registered(&mut self, request: RequestId, peer: PeerKey, stamp: u64, inbox: &Inbox<Input>) {
         let Some(Asked::Peer(seat)) = self.requests.remove(&request) else { return };
         let Some(stream) = self.streams.get_mut(&seat.stream) else { return };
         stream.peers.insert(seat.session, peer);
         let waiting = stream.waiting.remove(&seat.session).unwrap_or_default();
         self.peers.insert(peer, seat);
-        self.tell_stream(seat.stream, Down::Registered(wire::Registered { session: seat.session }));
+        self.tell_stream(seat.stream, Down::Registered(wire::Registered { session: seat.session, stamp }));
         let mut inputs = waiting.into_iter().filter_map(|event| peer_input(peer, event).ok());
         if !inputs.all(|input| inbox.try_tell(input)) {
             self.cut(seat.stream);
@@ -389,7 +420,7 @@ impl Books {
                 }
                 self.tell_stream(id, Down::Refused(wire::Refused { session, failure: Some(failure.into()) }));
             }
-            Some(Asked::Task(_)) | None => {}
+            Some(Asked::Task(_) | Asked::Look(_)) | None => {}
         }
     }
 
@@ -398,19 +429,6 @@ impl Books {
         if let Some(seat) = self.peers.get(&peer).copied() {
             self.tell_stream(seat.stream, event(seat.session));
         }
-    }
-
-    /// Gathers a grant, and remembers whose it is.
-    pub(super) fn tell_grant(&mut self, peer: PeerKey, grant: u64, event: impl FnOnce(u64) -> Down) {
-        if let Some(seat) = self.peers.get(&peer).copied() {
-            self.grants.insert(grant, seat.stream);
-            self.tell_stream(seat.stream, event(seat.session));
-        }
-    }
-
-    /// A grant is over on the scheduler's own decision.
-    pub(super) fn forget_grant(&mut self, grant: u64) {
-        self.grants.remove(&grant);
     }
 
     /// Gathers an event for a host.
@@ -438,13 +456,14 @@ impl Books {
         self.tasks.get(task).cloned()
     }
 
-    /// A peer is gone on the scheduler's own decision.
-    pub(super) fn forget(&mut self, peer: PeerKey) {
+    /// A peer is gone on the scheduler's own decision: what it has was deleted, up to the stamp, or is
+    /// not what the source has any more.
+    pub(super) fn forget(&mut self, peer: PeerKey, deleted: Option<u64>) {
         let Some(Seat { stream: id, session, .. }) = self.peers.remove(&peer) else { return };
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.peers.remove(&session);
         }
-        self.tell_stream(id, Down::Forget(wire::Forget { session }));
+        self.tell_stream(id, Down::Forget(wire::Forget { session, deleted: deleted.unwrap_or(0) }));
     }
 
     /// The task of a peer.

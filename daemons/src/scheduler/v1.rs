@@ -16,7 +16,9 @@ use std::time::Duration;
 use df_api::base::{Code as V1Code, SizeScope};
 use df_api::failure::{Code, Failure};
 use df_api::scheduler::register_result::DirectPiece;
-use df_api::scheduler::{PeerPacket, PeerResult, PeerTarget, PeerTaskRequest, PieceResult, RegisterResult};
+use df_api::scheduler::{
+    AnnounceTaskRequest, PeerPacket, PeerResult, PeerTarget, PeerTaskRequest, PieceResult, RegisterResult,
+};
 use df_api::status::with_v1_code;
 use df_api::v1::{self, V1Name};
 use df_core::scheduler::{HostKey, Input, Output, PeerKey, RequestId, Scheduler, SourceFailure};
@@ -72,21 +74,8 @@ impl V1 {
     ) -> Result<RegisterResult, Status> {
         let from = caller(remote)?.ip();
         let wanted = Wanted::new(request, from, |claimed| self.desk.may_advertise(claimed, from))?;
-        let name = wanted.name.clone();
-        if wanted.can_be_seeded {
-            self.desk.books().remember(wanted.task, wanted.request.clone());
-        }
-        let replaced = lock(&self.ledger).admit(&wanted, self.desk.now())?;
-        self.leave(replaced).await;
-        let entered = self.enter(&wanted).await;
-        let empty = match entered {
-            Ok(is_empty) => is_empty,
-            Err(failure) => {
-                let left = lock(&self.ledger).remove(&name);
-                self.leave(left).await;
-                return Err(failure.into());
-            }
-        };
+        let empty = self.take_in(&wanted).await?;
+        let name = wanted.name;
         // v2.0.3 has no word for an empty content, but knows tiny ones that come with the answer.
         Ok(RegisterResult {
             task_id: name.task().to_owned(),
@@ -94,6 +83,41 @@ impl V1 {
             direct_piece: empty.then(|| DirectPiece::PieceContent(Vec::new())),
             ..RegisterResult::default()
         })
+    }
+
+    /// `AnnounceTask`: a peer has all of a cached content, having imported it.
+    pub(super) async fn announce(&self, request: AnnounceTaskRequest, remote: Option<Remote>) -> Result<(), Status> {
+        let from = caller(remote)?.ip();
+        let (wanted, pieces) = Wanted::announced(request, from, |claimed| self.desk.may_advertise(claimed, from))?;
+        self.take_in(&wanted).await?;
+        let gone = || Failure::new(Code::Busy, "the peer has left meanwhile");
+        let ended = lock(&self.ledger).finish(&wanted.name, from, true, self.desk.now()).ok_or_else(gone)?;
+        for piece in pieces {
+            self.desk.inbox().tell(Input::PieceHeld { peer: ended.peer, piece }).await;
+        }
+        self.desk.inbox().tell(Input::PeerDone { peer: ended.peer }).await;
+        Ok(())
+    }
+
+    /// Takes a peer in, in the place of an earlier one of its name; true if the content is empty.
+    async fn take_in(&self, wanted: &Wanted) -> Result<bool, Failure> {
+        {
+            let mut books = self.desk.books();
+            if wanted.can_be_seeded || wanted.request.cid.is_some() {
+                books.remember(wanted.task, wanted.request.clone());
+            }
+            if let Ok(foreign) = wanted.name.task().parse() {
+                books.remember_as(foreign, wanted.task);
+            }
+        }
+        let replaced = lock(&self.ledger).admit(wanted, self.desk.now())?;
+        self.leave(replaced).await;
+        let entered = self.enter(wanted).await;
+        if entered.is_err() {
+            let left = lock(&self.ledger).remove(&wanted.name);
+            self.leave(left).await;
+        }
+        entered
     }
 
     /// Makes the machine know a peer and its host; true if the content is empty.
@@ -105,7 +129,8 @@ impl V1 {
         let host = answered.await.map_err(stopping)??;
         let (answer, answered) = oneshot::channel();
         let request = self.next_request(Asked::Peer(wanted.name.clone(), answer));
-        self.desk.inbox().tell(Input::PeerRegistered(Box::new(wanted.registration(request, host)))).await;
+        let registration = wanted.registration(request, host, self.desk.stamp());
+        self.desk.inbox().tell(Input::PeerRegistered(Box::new(registration))).await;
         let plan = answered.await.map_err(stopping)??;
         Ok(plan.and_then(|plan| plan.content_len()) == Some(0))
     }

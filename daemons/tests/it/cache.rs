@@ -5,6 +5,7 @@ mod forms;
 mod room;
 mod rights;
 mod schedulers;
+mod steps;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -84,7 +85,7 @@ async fn until(is_so: impl Fn() -> bool) {
     timeout(LIMIT, look).await.expect("it does not come to be");
 }
 
-fn random(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn random(seed: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     let mut bytes: Vec<u8> =
         std::iter::from_fn(|| Some(rng.next_u64().to_le_bytes())).take(len / 8 + 1).flatten().collect();

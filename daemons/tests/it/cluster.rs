@@ -57,7 +57,7 @@ impl Process {
     ///
     /// # Panics
     /// If it ends before.
-    async fn start(program: &str, arguments: &[&str]) -> Self {
+    pub(crate) async fn start(program: &str, arguments: &[&str]) -> Self {
         let level = std::env::var("DF_TEST_LOG").unwrap_or_else(|_| "error".to_owned());
         let mut command = Command::new(program);
         command.args(arguments).args(["--log-level", &level]).stdout(Stdio::piped()).kill_on_drop(true);
@@ -69,7 +69,7 @@ impl Process {
         Self { child, ready }
     }
 
-    fn said<T: std::str::FromStr>(&self, name: &str) -> T {
+    pub(crate) fn said<T: std::str::FromStr>(&self, name: &str) -> T {
         let value = self.ready.iter().find(|(known, _)| known == name).map(|(_, value)| value.parse().ok());
         value.flatten().expect("it says where it listens")
     }

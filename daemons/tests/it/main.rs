@@ -4,6 +4,7 @@ mod cache;
 mod client;
 mod cluster;
 mod grpc;
+mod manager;
 mod origin;
 mod piece_port;
 mod source;

@@ -1,19 +1,21 @@
 //! Dragonfly v1 on the wire: its peers among ours, its clients at our socket; and what they may not do.
 
+mod cache;
 mod output;
 mod parent;
 mod peer;
+mod wire;
 
 use df_api::base::{Code as V1Code, GrpcDfError, RichStatus, SizeScope};
 use df_api::dfdaemon::DownRequest;
 use df_api::dfdaemon::daemon_client::DaemonClient;
-use df_api::scheduler::PeerPacket;
 use prost::Message;
 use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::origin::{Content, Fault, Origin};
 use peer::{V1Peer, channel, shelf, soon};
+use wire::PeerPacket;
 
 const MIB: usize = 1 << 20;
 
@@ -188,7 +190,7 @@ async fn the_scheduler_dials_nobody_and_sends_nobody_to_an_address_a_peer_only_c
     tiny.download().await.unwrap();
     let mut child = V1Peer::start(cluster.scheduler_address, &origin.url(), "child").await;
     let registered = child.register().await.unwrap();
-    assert_eq!((registered.size_scope(), registered.direct_piece), (SizeScope::Normal, None));
+    assert_eq!((registered.size_scope(), registered.piece_content), (SizeScope::Normal, None));
     let mut reports = child.open().await.unwrap();
     let offered = packet(&mut reports).await.main_peer.unwrap();
     assert_eq!((offered.ip.as_str(), offered.peer_id), ("127.0.0.1", tiny.peer_id.clone()));

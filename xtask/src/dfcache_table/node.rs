@@ -19,12 +19,39 @@ struct Process {
     ready: String,
 }
 
+/// Where a process runs.
+#[derive(Clone)]
+pub(super) struct Place {
+    namespace: Option<String>,
+    ip: String,
+}
+
+impl Place {
+    /// This machine, by its loopback address.
+    pub(super) fn here() -> Self {
+        Self { namespace: None, ip: "127.0.0.1".to_owned() }
+    }
+
+    /// A network namespace, by an address it has there.
+    pub(super) fn within(namespace: &str, ip: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ip: ip.to_owned() }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let Some(namespace) = &self.namespace else { return Command::new(program) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(program);
+        command
+    }
+}
+
 impl Process {
-    fn start(program: &Path, log: &Path, arguments: &[String]) -> Result<Self> {
+    fn start(place: &Place, program: &Path, log: &Path, arguments: &[String]) -> Result<Self> {
         let shown = program.display();
         let log = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(program);
-        command.env_clear().args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut command = place.command(program);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().with_context(|| format!("{shown} does not start"))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut ready = String::new();
@@ -55,7 +82,7 @@ pub(super) struct Cluster {
     programs: PathBuf,
     folder: PathBuf,
     schedulers: Vec<Process>,
-    daemons: Vec<Option<Process>>,
+    daemons: Vec<(Place, Option<Process>)>,
 }
 
 impl Cluster {
@@ -64,15 +91,25 @@ impl Cluster {
     /// # Errors
     /// When one does not become ready.
     pub(super) fn start(programs: &Path, folder: &Path, schedulers: usize, daemons: usize) -> Result<Self> {
+        let places = |count| vec![Place::here(); count];
+        Self::start_at(programs, folder, &places(schedulers), &places(daemons))
+    }
+
+    /// Starts a scheduler and a daemon at each of these places.
+    ///
+    /// # Errors
+    /// When one does not become ready.
+    pub(super) fn start_at(programs: &Path, folder: &Path, schedulers: &[Place], daemons: &[Place]) -> Result<Self> {
         let (programs, folder) = (programs.to_owned(), folder.to_owned());
         let mut cluster = Self { programs, folder, schedulers: Vec::new(), daemons: Vec::new() };
-        for number in 1..=schedulers {
+        for (number, place) in (1..).zip(schedulers) {
             let log = cluster.path(&format!("scheduler{number}.log"));
-            let arguments = ["--listen", "127.0.0.1:0", "--log-level", "warn"].map(str::to_owned);
-            cluster.schedulers.push(Process::start(&cluster.programs.join("dfscheduler"), &log, &arguments)?);
+            let arguments = ["--listen", &format!("{}:0", place.ip), "--log-level", "warn"].map(str::to_owned);
+            let scheduler = Process::start(place, &cluster.programs.join("dfscheduler"), &log, &arguments)?;
+            cluster.schedulers.push(scheduler);
         }
-        for number in 1..=daemons {
-            cluster.daemons.push(None);
+        for (number, place) in (1..).zip(daemons) {
+            cluster.daemons.push((place.clone(), None));
             cluster.restart(number)?;
         }
         Ok(cluster)
@@ -85,8 +122,11 @@ impl Cluster {
     pub(super) fn restart(&mut self, number: usize) -> Result<()> {
         let said = |scheduler: &Process| scheduler.ready.trim().rsplit('=').next().unwrap_or_default().to_owned();
         let schedulers: Vec<String> = self.schedulers.iter().map(said).collect();
+        let (place, running) = self.daemons.get_mut(number - 1).context("no such daemon")?;
+        drop(running.take());
+        let place = place.clone();
         let arguments = [
-            "--ip=127.0.0.1".to_owned(),
+            format!("--ip={}", place.ip),
             "--rpc-port=0".to_owned(),
             "--piece-port=0".to_owned(),
             format!("--data-dir={}", self.path(&format!("node{number}")).display()),
@@ -95,9 +135,10 @@ impl Cluster {
             "--log-level=warn".to_owned(),
         ];
         let log = self.path(&format!("node{number}.log"));
-        let slot = self.daemons.get_mut(number - 1).context("no such daemon")?;
-        drop(slot.take());
-        *slot = Some(Process::start(&self.programs.join("dfdaemon"), &log, &arguments)?);
+        let process = Process::start(&place, &self.programs.join("dfdaemon"), &log, &arguments)?;
+        if let Some((_, running)) = self.daemons.get_mut(number - 1) {
+            *running = Some(process);
+        }
         Ok(())
     }
 

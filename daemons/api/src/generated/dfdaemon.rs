@@ -244,6 +244,9 @@ pub struct ListEntry {
     /// When this host drops it; 0 for never.
     #[prost(uint64, tag = "10")]
     pub expires: u64,
+    /// Application it was imported for.
+    #[prost(string, tag = "11")]
+    pub application: ::prost::alloc::string::String,
 }
 /// How far an announcement has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -197,6 +197,15 @@ pub struct DeleteTaskRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub task_id: ::prost::alloc::vec::Vec<u8>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteTaskResult {
+    /// Version of the name up to which everything was deleted.
+    #[prost(uint64, tag = "1")]
+    pub stamp: u64,
+    /// Hosts that had something of it.
+    #[prost(uint32, tag = "2")]
+    pub peers: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AnnounceRequest {
     /// Counts the sender's messages; the answer names the latest seen, which measures the round trip.
@@ -220,7 +229,7 @@ pub struct AnnounceResponse {
 pub struct HostEvent {
     #[prost(
         oneof = "host_event::Event",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub event: ::core::option::Option<host_event::Event>,
 }
@@ -258,6 +267,8 @@ pub mod host_event {
         PeerStopped(super::PeerStopped),
         #[prost(message, tag = "15")]
         PeerLeft(super::PeerLeft),
+        #[prost(message, tag = "16")]
+        Deletions(super::Deletions),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -328,6 +339,22 @@ pub struct Register {
     /// Hosts that are to have it; 0 for no matter.
     #[prost(uint32, tag = "15")]
     pub replicas: u32,
+    /// Version of a cached content's name, as it was last told; 0 if never.
+    #[prost(uint64, tag = "16")]
+    pub stamp: u64,
+}
+/// Deletions of cached contents that the host has heard of: the scheduler may have forgotten them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Deletions {
+    /// 32 bytes each.
+    #[prost(bytes = "vec", tag = "1")]
+    pub task_ids: ::prost::alloc::vec::Vec<u8>,
+    /// Version of each name up to which everything was deleted.
+    #[prost(uint64, repeated, tag = "2")]
+    pub stamps: ::prost::alloc::vec::Vec<u64>,
+    /// How long ago each was, in seconds.
+    #[prost(uint64, repeated, tag = "3")]
+    pub ages_secs: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Plan {
@@ -480,6 +507,9 @@ pub mod scheduler_event {
 pub struct Registered {
     #[prost(uint64, tag = "1")]
     pub session: u64,
+    /// Version of a cached content's name; 0 while nobody has it.
+    #[prost(uint64, tag = "2")]
+    pub stamp: u64,
 }
 /// The host itself (session 0) or one registration is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -495,8 +525,11 @@ pub struct TellPlan {
     pub session: u64,
     #[prost(message, optional, tag = "2")]
     pub plan: ::core::option::Option<Plan>,
-    /// A hash of the source's validators, 0 without any: what comes from a source with others is another content.
+    /// Version of a cached content's name; 0 while nobody has it.
     #[prost(uint64, tag = "3")]
+    pub stamp: u64,
+    /// A hash of the source's validators, 0 without any: what comes from a source with others is another content.
+    #[prost(uint64, tag = "4")]
     pub version: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -574,6 +607,9 @@ pub struct WakeSeed {
     pub piece_length: u64,
     #[prost(string, tag = "5")]
     pub cid: ::prost::alloc::string::String,
+    /// On an operator's word: any host fetches it.
+    #[prost(bool, tag = "6")]
+    pub is_preheat: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FailTask {
@@ -589,6 +625,9 @@ pub struct FailTask {
 pub struct Forget {
     #[prost(uint64, tag = "1")]
     pub session: u64,
+    /// Of a cached content that was deleted: the version of its name up to which that is so.
+    #[prost(uint64, tag = "2")]
+    pub deleted: u64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -899,7 +938,10 @@ pub mod scheduler_client {
         pub async fn delete_task(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteTaskRequest>,
-        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteTaskResult>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -994,7 +1036,10 @@ pub mod scheduler_server {
         async fn delete_task(
             &self,
             request: tonic::Request<super::DeleteTaskRequest>,
-        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteTaskResult>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the Announce method.
         type AnnounceStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::AnnounceResponse, tonic::Status>,
@@ -1357,7 +1402,7 @@ pub mod scheduler_server {
                         T: Scheduler,
                     > tonic::server::UnaryService<super::DeleteTaskRequest>
                     for DeleteTaskSvc<T> {
-                        type Response = ();
+                        type Response = super::DeleteTaskResult;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,

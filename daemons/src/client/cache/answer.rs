@@ -59,6 +59,7 @@ pub(crate) struct Answer {
 pub(crate) struct Content {
     cid: String,
     tag: String,
+    application: String,
     task: String,
     bytes: Option<u64>,
     stored: u64,
@@ -75,6 +76,7 @@ impl std::convert::From<ListEntry> for Content {
         Self {
             cid: entry.cid,
             tag: entry.tag,
+            application: entry.application,
             task: entry.task_id,
             bytes: entry.content_length,
             stored: entry.stored_length,

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use df_api::dfdaemon as wire;
 use df_api::failure::{Code, Failure};
@@ -16,6 +17,7 @@ use df_core::planted::{Bug, is_planted};
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::{Digest, Hasher};
+use crate::env::Env;
 use crate::env::disk::DiskFile;
 use crate::peer::Peer;
 use crate::peer::membership::Announcement;
@@ -23,6 +25,9 @@ use crate::peer::store::{Draft, Finished, Keeping, Label, StoredTask};
 
 /// Bytes read, hashed and written at once.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Bytes that have to be there before it pays to write them to the disk.
+const WRITE_STEP: u64 = 32 << 20;
 
 /// Longest frame of a stream, in bytes.
 const FRAME_LIMIT: u32 = 16 << 20;
@@ -219,10 +224,10 @@ impl Import {
         let source = file.try_clone().map_err(|error| unreadable(&error))?;
         let mut reader = Reader { source: Source::File(source), at: 0, is_over: false };
         let plan = self.plan(len)?;
-        let write_to = (!is_there).then(|| draft.file().clone());
-        let (read, digests, verified) = self.pass(&mut reader, plan.piece_len(), |bytes, at| match &write_to {
+        let mut written = (!is_there).then(|| Written::new(self.peer.env(), draft.file()));
+        let (read, digests, verified) = self.pass(&mut reader, plan.piece_len(), |bytes, at| match &mut written {
             _ if at + bytes.len() as u64 > len => Err(changed()),
-            Some(to) => write(&**to, bytes, at),
+            Some(to) => to.write(bytes, at),
             None => Ok(()),
         })?;
         if read != len {
@@ -235,9 +240,10 @@ impl Import {
         let mut reader = Reader { source, at: 0, is_over: false };
         let guess = self.plan(0)?.piece_len();
         let file = draft.file().clone();
+        let mut written = Written::new(self.peer.env(), &file);
         let (len, digests, verified) = self.pass(&mut reader, guess, |bytes, at| {
             draft.grow(at + bytes.len() as u64)?;
-            write(&*file, bytes, at)
+            written.write(bytes, at)
         })?;
         let plan = self.plan(len)?;
         if plan.piece_len() == guess {
@@ -319,7 +325,8 @@ impl Import {
             return Err(others());
         }
         known.set_keeping(self.keeping())?;
-        self.peer.store().note(known)
+        // What was downloaded is promised to nobody, what is imported is.
+        self.peer.store().settle(known.clone())
     }
 
     fn go_on(&self) -> Result<(), Failure> {
@@ -330,12 +337,38 @@ impl Import {
     }
 }
 
-fn write(to: &dyn DiskFile, bytes: &[u8], at: u64) -> Result<(), Failure> {
-    to.write_all_at(bytes, at).map_err(|error| {
-        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        let code = if is_full { Code::NoSpace } else { Code::LocalIo };
-        Failure::new(code, "cannot write to the store").because(error)
-    })
+/// A file that is written from its start, and to the disk as it grows: so that little is left to be waited
+/// for at its end.
+struct Written {
+    env: Env,
+    file: Arc<dyn DiskFile>,
+    next: u64,
+    is_syncing: Arc<AtomicBool>,
+}
+
+impl Written {
+    fn new(env: &Env, file: &Arc<dyn DiskFile>) -> Self {
+        Self { env: env.clone(), file: file.clone(), next: WRITE_STEP, is_syncing: Arc::default() }
+    }
+
+    fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), Failure> {
+        self.file.write_all_at(bytes, at).map_err(|error| {
+            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            let code = if is_full { Code::NoSpace } else { Code::LocalIo };
+            Failure::new(code, "cannot write to the store").because(error)
+        })?;
+        let end = at + bytes.len() as u64;
+        if end >= self.next && !self.is_syncing.swap(true, Ordering::AcqRel) {
+            self.next = end + WRITE_STEP;
+            let (env, file, is_syncing) = (self.env.clone(), self.file.clone(), self.is_syncing.clone());
+            drop(self.env.spawn_data(async move {
+                // A disk that fails says so once more at the end.
+                let _ = env.blocking(move || file.sync()).await;
+                is_syncing.store(false, Ordering::Release);
+            }));
+        }
+        Ok(())
+    }
 }
 
 /// What the caller passed has to be a file: nothing else has an end and a version.
@@ -390,10 +423,6 @@ pub(in crate::peer) async fn import(
             return Err(failure);
         }
     };
-    if !existed {
-        // The caller need not wait for the disk: after a power loss what is damaged is found and dropped.
-        env.spawn_data(settle(peer.clone(), stored.clone()));
-    }
     let plan = stored.plan();
     Ok(wire::ImportTaskResult {
         task_id: task.to_string(),
@@ -403,13 +432,6 @@ pub(in crate::peer) async fn import(
         announced: announced.into(),
         digest: request.meta.digest,
     })
-}
-
-async fn settle(peer: Peer, stored: Arc<StoredTask>) {
-    let (store, task) = (peer.store().clone(), stored.id());
-    if let Err(failure) = peer.env().blocking(move || store.settle(&stored)).await {
-        tracing::warn!(%task, %failure, "an import is not durable");
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,20 @@
 //! `ImportTask`, `StatTask`, `ExportTask`, `DeleteTask` and what our own tools ask beside them.
 
+use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use df_api::base::UrlMeta;
 use df_api::dfdaemon as wire;
 use df_api::failure::{Code, Failure};
-use df_api::task::TaskRequest;
+use df_api::task::{LABEL_LIMIT, TaskRequest};
+use df_core::piece::ByteRange;
 use futures_util::stream::BoxStream;
 use tonic::Status;
 
+use super::caller::Caller;
 use super::offer::Offers;
+use super::target::{Copy, Target};
 use crate::env::net::Remote;
 use crate::peer::Peer;
 use crate::peer::cached::import::{self, Source, Wish};
@@ -37,6 +42,10 @@ pub(super) async fn import(
     if request.no_verify {
         name.meta.digest.clear();
     }
+    name.meta.application = request.url_meta.map(|meta| meta.application).unwrap_or_default();
+    if name.meta.application.len() > LABEL_LIMIT {
+        return Err(Failure::new(Code::Usage, format!("the application has more than {LABEL_LIMIT} bytes")));
+    }
     if request.piece_length > df_core::piece::plan::PIECE_LEN_LIMIT {
         return Err(Failure::new(Code::Usage, "the piece length is too long"));
     }
@@ -44,12 +53,7 @@ pub(super) async fn import(
     let source = if request.path.is_empty() {
         offers.redeem(&request.ticket, caller)?
     } else {
-        let path = own_path(caller, &request.path)?;
-        let shown = request.path.clone();
-        let disk = peer.env().disk.clone();
-        let opened = peer.env().blocking(move || disk.open_foreign(&path)).await;
-        let cannot = |error| Failure::new(Code::LocalIo, format!("cannot read {shown}")).because(error);
-        Source::File(opened.map_err(cannot)?)
+        Source::File(open_as(peer, caller, &request.path).await?)
     };
     let wish = Wish {
         request: name,
@@ -61,37 +65,48 @@ pub(super) async fn import(
     import::import(peer, wish, source).await
 }
 
-/// A path that a caller names is opened only for one that runs as the daemon does: anybody else would
-/// borrow its rights.
-fn own_path(caller: Remote, path: &str) -> Result<std::path::PathBuf, Failure> {
-    let own = rustix::process::geteuid().as_raw();
-    if !matches!(caller, Remote::Local { uid, .. } if uid == own) {
-        return Err(Failure::new(Code::Blocked, "the daemon opens no paths for other users")
-            .hint("use our dfcache, which opens its files itself"));
+/// Opens a file that a caller names, with the caller's rights. What is no file has no end, and opening
+/// it must not wait for one.
+async fn open_as(peer: &Peer, remote: Remote, path: &str) -> Result<File, Failure> {
+    let caller = Caller::of(Some(remote))?;
+    if path.len() > PATH_LIMIT || path.contains('\0') || !Path::new(path).is_absolute() {
+        return Err(Failure::new(Code::Usage, "the path is not an absolute one"));
     }
-    let is_path = path.len() <= PATH_LIMIT && !path.contains('\0') && Path::new(path).is_absolute();
-    is_path.then(|| path.into()).ok_or_else(|| Failure::new(Code::Usage, "the path is not an absolute one"))
+    let shown = path.to_owned();
+    let open = {
+        let (disk, path) = (peer.env().disk.clone(), shown.clone());
+        move || disk.open_foreign(Path::new(&path))
+    };
+    let opened = caller.act(peer.env(), open).await;
+    let cannot = |error| Failure::new(Code::LocalIo, format!("cannot read {shown}")).because(error);
+    opened.map_err(cannot)
 }
 
-/// Exports a content to a path, for a caller that runs as the daemon does (a Dragonfly v1 client).
-pub(super) async fn export_to(peer: &Peer, caller: Remote, request: wire::ExportTaskRequest) -> Result<(), Failure> {
+/// Exports a content to a path, for a Dragonfly v1 client: written with its rights, under its name when
+/// it is whole.
+pub(super) async fn export_to(peer: &Peer, remote: Remote, request: wire::ExportTaskRequest) -> Result<(), Failure> {
     let name = named(&request.cid, request.url_meta.as_ref())?;
-    let path = own_path(caller, &request.output)?;
-    let term = request.timeout;
+    let caller = Caller::of(Some(remote))?;
+    let owner = caller.owner(request.uid, request.gid)?;
+    // v1 clients send a Go duration.
+    let term = Duration::from_nanos(request.timeout);
     let work = async {
+        let target = Target::open(peer.env(), caller, owner, &request.output, false).await?;
         let rate = super::download::rate_of(request.limit);
         let waiting = peer.export(name, request.local_only, false, rate).await?;
         let mut outcome = waiting.job().outcome();
         let ended = outcome.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
         ended.unwrap_or_else(|| Err(Failure::new(Code::Internal, "the export has no end")))?;
         let stored = waiting.job().stored.clone();
-        peer.env().blocking(move || crate::client::deliver(&stored, &path)).await
+        let len = stored.plan().and_then(|plan| plan.content_len()).unwrap_or(0);
+        let copy = Copy { stored, range: ByteRange { start: 0, len }, digest: None };
+        target.fill(peer.env(), copy).await
     };
-    if term == 0 {
+    if term.is_zero() {
         return work.await;
     }
     let late = |_| Err(Failure::new(Code::Timeout, "the export took longer than it may"));
-    tokio::time::timeout(std::time::Duration::from_millis(term), work).await.unwrap_or_else(late)
+    tokio::time::timeout(term, work).await.unwrap_or_else(late)
 }
 
 /// Cached contents that are here, in batches.
@@ -110,6 +125,7 @@ pub(super) fn list(peer: &Peer, tag: &str) -> BoxStream<'static, Result<wire::Li
             created: record.created_secs,
             used: record.used_secs,
             expires: record.expires_secs,
+            application: record.application,
         })
         .collect();
     let batches: Vec<_> =

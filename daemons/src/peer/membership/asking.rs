@@ -5,7 +5,7 @@ use std::time::Duration;
 use df_api::dial;
 use df_api::failure::{Code, Failure};
 use df_api::scheduler::scheduler_client::SchedulerClient;
-use df_api::scheduler::{DeleteTaskRequest, StatTaskRequest, Task};
+use df_api::scheduler::{DeleteTaskRequest, DeleteTaskResult, StatTaskRequest, Task};
 use df_api::status::failure_of;
 use df_core::id::TaskId;
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use super::{Links, Peer};
+use crate::peer::store::index::IndexRecord;
 use crate::sync::lock;
 
 /// How long a scheduler may take to answer a question.
@@ -41,7 +42,7 @@ fn no_scheduler() -> Failure {
 impl Links {
     /// Whether there are schedulers at all.
     pub fn has_schedulers(&self) -> bool {
-        !self.0.links.is_empty()
+        !self.roster().links.is_empty()
     }
 
     /// Waits until a task has a scheduler, but not longer than `term`.
@@ -74,19 +75,22 @@ impl Links {
         answer
     }
 
-    /// Tells all schedulers that a content was deleted.
+    /// Tells all schedulers that a content was deleted: the version of its name up to which it is, and how
+    /// many hosts had something of it.
     ///
     /// # Errors
     /// [`Code::NoScheduler`] if none could be told.
-    pub async fn delete(&self, task: &TaskId) -> Result<(), Failure> {
-        let mut told = Err(no_scheduler());
+    pub async fn delete(&self, task: &TaskId) -> Result<DeleteTaskResult, Failure> {
+        let mut deleted: Option<DeleteTaskResult> = None;
         for mut client in self.clients(task) {
             let asked = client.delete_task(DeleteTaskRequest { task_id: task.as_bytes().to_vec() });
-            if let Ok(Ok(_)) = timeout(ANSWER_TERM, asked).await {
-                told = Ok(());
+            if let Ok(Ok(told)) = timeout(ANSWER_TERM, asked).await {
+                let (told, known) = (told.into_inner(), deleted.unwrap_or_default());
+                let (stamp, peers) = (told.stamp.max(known.stamp), told.peers.max(known.peers));
+                deleted = Some(DeleteTaskResult { stamp, peers });
             }
         }
-        told
+        deleted.ok_or_else(no_scheduler)
     }
 
     /// Announces a content that is here, and waits a little for the scheduler's word.
@@ -109,16 +113,25 @@ impl Links {
     }
 
     /// The scheduler has accepted a registration.
-    pub(super) fn confirmed(&self, peer: &Peer, task: TaskId) {
-        if peer.store().record(&task).is_some_and(|record| record.is_unconfirmed) {
-            let (store, env) = (peer.store().clone(), peer.env().clone());
-            peer.env().spawn_data(async move {
-                if let Err(failure) = env.blocking(move || store.confirm(&task)).await {
-                    tracing::warn!(%task, %failure, "a confirmation is not written down");
-                }
-            });
-        }
+    pub(super) fn confirmed(&self, peer: &Peer, task: TaskId, stamp: u64) {
+        self.note_stamp(peer, task, stamp);
         self.answer(&task, Announcement::Confirmed);
+    }
+
+    /// The scheduler has told the version of a cached content's name; 0 while nobody has it.
+    pub(super) fn note_stamp(&self, peer: &Peer, task: TaskId, stamp: u64) {
+        let is_news = |record: &IndexRecord| {
+            !record.cid.is_empty() && stamp > 0 && (record.is_unconfirmed || record.stamp != stamp)
+        };
+        if !peer.store().record(&task).is_some_and(|record| is_news(&record)) {
+            return;
+        }
+        let (store, env) = (peer.store().clone(), peer.env().clone());
+        peer.env().spawn_data(async move {
+            if let Err(failure) = env.blocking(move || store.confirm(&task, stamp)).await {
+                tracing::warn!(%task, %failure, "a confirmation is not written down");
+            }
+        });
     }
 
     /// The scheduler has refused a registration: who waits is told; what may be accepted later is tried
@@ -149,8 +162,8 @@ impl Links {
 
     /// Clients of the linked schedulers, a task's own first.
     fn clients(&self, task: &TaskId) -> Vec<SchedulerClient<Channel>> {
-        let links = self.0.ring.owners(task).filter_map(|name| self.0.links.get(name));
-        let channels = links.filter_map(|link| {
+        let roster = self.roster();
+        let channels = roster.of(task).filter_map(|link| {
             let link = lock(link);
             link.stream.as_ref().and(link.channel.clone())
         });

@@ -37,7 +37,7 @@ impl Keeper {
     }
 
     fn task(&self, session: u64) -> Option<TaskId> {
-        self.link().and_then(|link| lock(link).sessions.get(&session).copied())
+        lock(&self.link).sessions.get(&session).copied()
     }
 
     /// What an event means to the downloader; those that are for others are seen to here.
@@ -45,7 +45,7 @@ impl Keeper {
         Ok(match event {
             Down::Registered(registered) => {
                 if let Some(task) = self.task(registered.session) {
-                    self.links.confirmed(&self.peer, task);
+                    self.links.confirmed(&self.peer, task, registered.stamp);
                 }
                 None
             }
@@ -96,7 +96,7 @@ impl Keeper {
             }),
             Down::Forget(forget) => {
                 if let Some(task) = self.task(forget.session) {
-                    self.forget(task);
+                    self.forget(task, forget.deleted);
                 }
                 None
             }
@@ -107,7 +107,10 @@ impl Keeper {
     async fn adopt_plan(&self, told: &wire::TellPlan) -> bool {
         let plan = convert::plan(told.plan.unwrap_or_default());
         match (self.task(told.session), plan) {
-            (Some(task), Ok(plan)) => self.peer.adopt_plan(&task, plan, told.version).await,
+            (Some(task), Ok(plan)) => {
+                self.links.note_stamp(&self.peer, task, told.stamp);
+                self.peer.adopt_plan(&task, plan, told.version).await
+            }
             _ => true,
         }
     }
@@ -135,11 +138,15 @@ impl Keeper {
         Ok(host)
     }
 
-    /// What is stored of a task is not what it should be any more; or its name was deleted.
-    fn forget(&self, task: TaskId) {
-        if self.peer.store().record(&task).is_some_and(|record| !record.cid.is_empty()) {
+    /// What is stored of a task is not what it should be any more; or its name was deleted, up to a
+    /// version.
+    fn forget(&self, task: TaskId, deleted: u64) {
+        if deleted > 0 || self.peer.store().record(&task).is_some_and(|record| !record.cid.is_empty()) {
             let peer = self.peer.clone();
-            tokio::spawn(async move { peer.drop_content(&task).await });
+            tokio::spawn(async move {
+                peer.drop_content(&task).await;
+                peer.note_deletion(task, deleted).await;
+            });
         } else {
             self.peer.forget_task(&task);
         }
@@ -157,7 +164,7 @@ impl Keeper {
         if request.id() != task {
             return Err(convert::Malformed("a task id that is not the request's".to_owned()));
         }
-        self.peer.take_duty(request);
+        self.peer.take_duty(request, wake.is_preheat);
         Ok(())
     }
 }

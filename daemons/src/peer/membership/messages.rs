@@ -16,7 +16,11 @@ use tokio_stream::StreamExt;
 
 use super::{BATCH_LIMIT, DIGEST_LIMIT, PENDING_LIMIT, Peer};
 use crate::env::Env;
+use crate::peer::store::Deletion;
 use crate::sync::lock;
+
+/// Deletions told at once.
+const DELETION_BATCH: usize = 1000;
 
 /// Events gathered into messages, as many as wait.
 pub(super) fn outgoing(
@@ -108,6 +112,19 @@ pub(super) fn registration(peer: &Peer, task: &TaskId) -> Option<wire::Register>
         cid: label.cid.clone(),
         is_imported: stored.is_unconfirmed(),
         replicas: keeping.replicas,
+        stamp: stored.stamp(),
+    })
+}
+
+/// Deletions this host has heard of, in messages of a sound length.
+pub(super) fn deletions(known: &[Deletion]) -> impl Iterator<Item = HostEvent> + '_ {
+    known.chunks(DELETION_BATCH).map(|some| {
+        let told = wire::Deletions {
+            task_ids: some.iter().flat_map(|deletion| *deletion.task.as_bytes()).collect(),
+            stamps: some.iter().map(|deletion| deletion.stamp).collect(),
+            ages_secs: some.iter().map(|deletion| deletion.age.as_secs()).collect(),
+        };
+        HostEvent { event: Some(Up::Deletions(told)) }
     })
 }
 

@@ -50,13 +50,15 @@ pub struct SourceError {
     pub http_status: Option<u16>,
     /// How long the source asks us to stay away.
     pub retry_after: Option<Duration>,
+    /// How it wants to be shown who asks (WWW-Authenticate), if that is what it refused.
+    pub challenge: Option<String>,
     url: String,
 }
 
 impl SourceError {
     /// A failure that does not know its URL yet, see [`SourceError::at`].
-    pub(super) fn new(kind: SourceErrorKind, cause: impl Into<String>) -> Self {
-        Self { kind, cause: cause.into(), http_status: None, retry_after: None, url: String::new() }
+    pub(crate) fn new(kind: SourceErrorKind, cause: impl Into<String>) -> Self {
+        Self { kind, cause: cause.into(), http_status: None, retry_after: None, challenge: None, url: String::new() }
     }
 
     /// With the URL that was asked.

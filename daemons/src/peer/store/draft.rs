@@ -2,7 +2,9 @@
 //!
 //! Its file grows in `DATA_DIR/import`. To publish it, its journal is written beside it, then both get
 //! their places: the content first, the journal last, for a task is there when its journal is. Whatever
-//! is left in `DATA_DIR/import`, or of a content without a journal, goes at the next start.
+//! is left in `DATA_DIR/import`, or of a content without a journal, goes at the next start. Each step is
+//! durable before the next begins: whoever imported has been promised that the content is here, and may
+//! have deleted the original.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -105,7 +107,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes it a task of the store. What was there of the task and is not whole goes.
+    /// Makes it a task of the store that outlives a power loss. What was there of the task and is not
+    /// whole goes. Blocks for long.
     ///
     /// # Errors
     /// [`Code::Busy`] if a part of it is in use, [`Code::Exists`] if the task is whole already;
@@ -113,7 +116,7 @@ impl Draft {
     pub fn publish(self, finished: Finished) -> Result<Arc<StoredTask>, Failure> {
         let (store, task) = (self.reservation.store.clone(), self.reservation.task);
         let len = finished.plan.content_len().unwrap_or(0);
-        self.file.set_len(len).map_err(|e| disk_failure("write", &self.data, &e))?;
+        self.file.set_len(len).and_then(|()| self.file.sync()).map_err(|e| disk_failure("write", &self.data, &e))?;
         self.write_journal(&store, task, finished).map_err(|e| disk_failure("write", &self.journal, &e))?;
         let _turn = lock(&store.0.files);
         {
@@ -131,7 +134,9 @@ impl Draft {
         let moved = disk
             .create_dir_all(&paths.dir)
             .and_then(|()| disk.rename(&self.data, &paths.data))
-            .and_then(|()| disk.rename(&self.journal, &paths.journal));
+            .and_then(|()| disk.rename(&self.journal, &paths.journal))
+            .and_then(|()| disk.sync_dir(&paths.dir))
+            .and_then(|()| disk.sync_dir(&store.content_dir()));
         moved.map_err(|e| disk_failure("move to", &paths.data, &e))?;
         let stored = store.adopt(Arc::new(StoredTask::load(&store.0.env, &paths, store.0.boot)?));
         store.note(&stored)?;
@@ -151,7 +156,9 @@ impl Draft {
             Fact::Keeping(keeping.fact()),
         ];
         let pieces = (0..).zip(digests).map(|(number, digest)| Fact::Piece(PieceFact::new(number, digest)));
-        head.into_iter().chain(pieces).chain(verified.map(Fact::Verified)).try_for_each(|fact| journal.append(fact))
+        let tail = verified.map(Fact::Verified).into_iter().chain([Fact::Durable(self.file.modified_ns()?)]);
+        head.into_iter().chain(pieces).chain(tail).try_for_each(|fact| journal.append(fact))?;
+        journal.sync()
     }
 }
 

@@ -66,6 +66,12 @@ pub struct IndexRecord {
     /// Whether it was imported here and no scheduler has confirmed that yet.
     #[prost(bool, tag = "13")]
     pub is_unconfirmed: bool,
+    /// Version of a cached content's name, as it was last told; 0 if never.
+    #[prost(uint64, tag = "14")]
+    pub stamp: u64,
+    /// The application it was imported for.
+    #[prost(string, tag = "15")]
+    pub application: String,
 }
 
 /// A place for index records.
@@ -129,7 +135,8 @@ impl SledIndex {
     }
 }
 
-fn try_open(path: &Path) -> Result<sled::Db, String> {
+/// Opens a database within the bounds that this project keeps sled in; panics are caught.
+pub(crate) fn try_open(path: &Path) -> Result<sled::Db, String> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES)
@@ -148,7 +155,8 @@ fn try_open(path: &Path) -> Result<sled::Db, String> {
     }
 }
 
-fn move_snapshots(path: &Path) {
+/// Drops snapshots, which may be damaged: the log alone suffices.
+pub(crate) fn move_snapshots(path: &Path) {
     let Ok(entries) = std::fs::read_dir(path) else { return };
     for entry in entries.filter_map(Result::ok) {
         if entry.file_name().to_string_lossy().starts_with("snap.") {

@@ -21,7 +21,7 @@ const HEAD_LEN: usize = 12;
 /// One fact.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub(super) fact: Option<Fact>,
 }
 
@@ -55,11 +55,14 @@ pub(super) enum Fact {
     /// The whole content was compared with this digest ("algorithm:hex").
     #[prost(string, tag = "9")]
     Verified(String),
-    /// A scheduler has confirmed that it knows of the import.
+    /// A scheduler knows of what is here.
     #[prost(message, tag = "10")]
     Confirmed(ConfirmedFact),
+    /// Another task was deleted; only in the journal of deletions.
+    #[prost(message, tag = "11")]
+    Deleted(DeletedFact),
     /// A hash of the validators of the source's version that the pieces are of, on a scheduler's word.
-    #[prost(uint64, tag = "11")]
+    #[prost(uint64, tag = "12")]
     VersionHash(u64),
 }
 
@@ -78,6 +81,8 @@ pub(super) struct TaskFact {
     pub(super) cid: String,
     #[prost(string, tag = "5")]
     pub(super) tag: String,
+    #[prost(string, tag = "6")]
+    pub(super) application: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -94,7 +99,23 @@ pub(super) struct KeepingFact {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct ConfirmedFact {}
+pub(super) struct ConfirmedFact {
+    /// Version of the content's name.
+    #[prost(uint64, tag = "1")]
+    pub(super) stamp: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DeletedFact {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) id: Vec<u8>,
+    /// Version of its name up to which everything was deleted.
+    #[prost(uint64, tag = "2")]
+    pub(super) stamp: u64,
+    /// Wall time at which this host heard of it, in seconds.
+    #[prost(uint64, tag = "3")]
+    pub(super) at_secs: u64,
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PlanFact {

@@ -14,12 +14,19 @@ pub struct Label {
     pub cid: String,
     /// The tag that goes with it.
     pub tag: String,
+    /// The application it was imported for: for people.
+    pub application: String,
 }
 
 impl From<&TaskRequest> for Label {
     fn from(request: &TaskRequest) -> Self {
         match &request.cid {
-            Some(cid) => Self { shown: String::new(), cid: cid.clone(), tag: request.meta.tag.clone() },
+            Some(cid) => Self {
+                shown: String::new(),
+                cid: cid.clone(),
+                tag: request.meta.tag.clone(),
+                application: request.meta.application.clone(),
+            },
             None => Self { shown: request.shown(), ..Self::default() },
         }
     }
@@ -51,5 +58,6 @@ pub(super) fn head(id: TaskId, label: &Label, created_secs: u64) -> TaskFact {
         created_secs,
         cid: label.cid.clone(),
         tag: label.tag.clone(),
+        application: label.application.clone(),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Condvar, Mutex};
 
 use df_api::failure::{Code, Failure};
 use df_core::id::TaskId;
@@ -63,6 +64,35 @@ impl Books {
     }
 }
 
+/// How much work of the store's own goes on with tasks that are complete: as long as it lasts they cannot
+/// be dropped, so whoever needs their room waits for its end.
+#[derive(Default)]
+pub(super) struct Busy {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// A piece of such work. To be dropped after the task was let go of.
+pub struct Settling(Store);
+
+impl Busy {
+    /// Waits until some of it has ended; false if there is none.
+    fn wait(&self) -> bool {
+        let count = lock(&self.count);
+        let before = *count;
+        let ended = self.ended.wait_while(count, |count| before > 0 && *count >= before);
+        before > 0 && ended.is_ok()
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let busy = &self.0.0.busy;
+        *lock(&busy.count) -= 1;
+        busy.ended.notify_all();
+    }
+}
+
 /// Room promised to a task that has no files under its name yet; given back when dropped.
 pub(super) struct Reservation {
     pub(super) store: Store,
@@ -76,6 +106,17 @@ impl Drop for Reservation {
 }
 
 impl Store {
+    /// Bytes of contents, those promised included.
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.0.books).used_beside(None)
+    }
+
+    /// Begins work on a complete task that must not be mistaken for somebody's use of it.
+    pub fn settling(&self) -> Settling {
+        *lock(&self.0.busy.count) += 1;
+        Settling(self.clone())
+    }
+
     /// Makes sure of room for `len` bytes of a task that has `have` of them on the disk already,
     /// dropping other contents if that helps. Blocks.
     ///
@@ -98,7 +139,7 @@ impl Store {
             if !is_beyond_quota && free.saturating_sub(free_floor) >= len.saturating_sub(have) {
                 return Ok(());
             }
-            if self.evict(Some(task)) {
+            if self.evict(Some(task)) || self.0.busy.wait() {
                 continue;
             }
             return Err(match quota.filter(|_| is_beyond_quota) {

@@ -73,6 +73,8 @@ struct Books {
     /// The digest the whole was last compared with.
     verified: Option<String>,
     is_confirmed: bool,
+    /// Version of a cached content's name, as it was last told.
+    stamp: u64,
     is_gone: bool,
 }
 
@@ -92,6 +94,7 @@ impl Books {
             keeping: Keeping::default(),
             verified: None,
             is_confirmed: false,
+            stamp: 0,
             is_gone: false,
         }
     }
@@ -124,11 +127,13 @@ impl Books {
             }
             Fact::Keeping(KeepingFact { is_pinned, expires_secs, replicas }) => {
                 self.keeping = Keeping { is_pinned, expires_secs, replicas };
+                // It was imported (again): newer than all that was known of it.
+                self.is_confirmed = false;
             }
             Fact::VersionHash(hash) => self.version_hash = hash,
             Fact::Verified(digest) => self.verified = Some(digest),
-            Fact::Confirmed(_) => self.is_confirmed = true,
-            Fact::Task(_) | Fact::Boot(_) | Fact::Durable(_) => {}
+            Fact::Confirmed(ConfirmedFact { stamp }) => (self.is_confirmed, self.stamp) = (true, stamp),
+            Fact::Deleted(_) | Fact::Task(_) | Fact::Boot(_) | Fact::Durable(_) => {}
         }
     }
 
@@ -216,7 +221,7 @@ impl StoredTask {
         }
         books.count_bytes();
         books.seal(&*data);
-        let label = Label { shown: head.shown_url, cid: head.cid, tag: head.tag };
+        let label = Label { shown: head.shown_url, cid: head.cid, tag: head.tag, application: head.application };
         Ok(Self::new(id, data, paths, head.created_secs, label, books))
     }
 
@@ -295,9 +300,14 @@ impl StoredTask {
         books.keeping.is_pinned && !books.is_confirmed
     }
 
-    /// A scheduler knows of the import.
-    pub(super) fn confirm(&self) -> Result<(), Failure> {
-        self.append(Fact::Confirmed(ConfirmedFact {}))
+    /// Version of a cached content's name, as it was last told; 0 if never.
+    pub fn stamp(&self) -> u64 {
+        lock(&self.books).stamp
+    }
+
+    /// A scheduler knows of what is here, by this version of its name.
+    pub(super) fn confirm(&self, stamp: u64) -> Result<(), Failure> {
+        self.append(Fact::Confirmed(ConfirmedFact { stamp }))
     }
 
     /// Whether the whole was compared with this digest.
@@ -436,6 +446,8 @@ impl StoredTask {
             expires_secs: books.keeping.expires_secs,
             replicas: books.keeping.replicas,
             is_unconfirmed: books.keeping.is_pinned && !books.is_confirmed,
+            stamp: books.stamp,
+            application: self.label.application.clone(),
         }
     }
 

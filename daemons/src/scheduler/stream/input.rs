@@ -18,7 +18,9 @@ pub(super) const fn session_of(event: &Up) -> Option<u64> {
         Up::PeerDone(done) => done.session,
         Up::PeerStopped(stopped) => stopped.session,
         Up::PeerLeft(left) => left.session,
-        Up::Host(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => return None,
+        Up::Host(_) | Up::Deletions(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => {
+            return None;
+        }
     })
 }
 
@@ -45,7 +47,12 @@ pub(super) fn peer_input(peer: PeerKey, event: Up) -> Result<Input, Malformed> {
         Up::PeerDone(_) => Input::PeerDone { peer },
         Up::PeerStopped(_) => Input::PeerStopped { peer },
         Up::PeerLeft(_) => Input::PeerLeft { peer },
-        Up::Host(_) | Up::Register(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => {
+        Up::Host(_)
+        | Up::Register(_)
+        | Up::Deletions(_)
+        | Up::NearlyFinished(_)
+        | Up::PieceFinished(_)
+        | Up::PieceFailed(_) => {
             return Err(Malformed("not an event of a session".to_owned()));
         }
     })

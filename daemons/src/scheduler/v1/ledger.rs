@@ -31,6 +31,9 @@ const STREAM_TERM: Duration = Duration::from_secs(3);
 /// How long a finished peer is taken for a parent without another word from it.
 const HOLDER_TERM: Duration = Duration::from_secs(1800);
 
+/// The same for what it has imported, which it announces once: as long as a v1 daemon keeps a content.
+const IMPORT_TERM: Duration = Duration::from_secs(6 * 3600);
+
 /// Connections a v1 peer is told to use at once.
 const PARALLEL_COUNT: i32 = 4;
 
@@ -67,6 +70,7 @@ struct Seat {
     offered: Vec<(String, PeerKey)>,
     is_at_source: bool,
     is_done: bool,
+    is_imported: bool,
     /// When it is over, unless a stream is open.
     until: Instant,
 }
@@ -102,6 +106,7 @@ impl Ledger {
             offered: Vec::new(),
             is_at_source: false,
             is_done: false,
+            is_imported: wanted.is_imported,
             until: now + STREAM_TERM,
         };
         self.seats.insert(wanted.name.clone(), seat);
@@ -222,7 +227,8 @@ impl Ledger {
     pub(super) fn finish(&mut self, name: &V1Name, from: IpAddr, is_success: bool, now: Instant) -> Option<Ended> {
         let seat = self.seat(name, from)?;
         let (peer, was_at_source) = (seat.peer?, seat.is_at_source);
-        (seat.is_done, seat.is_at_source, seat.until) = (is_success, false, now + HOLDER_TERM);
+        let term = if seat.is_imported { IMPORT_TERM } else { HOLDER_TERM };
+        (seat.is_done, seat.is_at_source, seat.until) = (is_success, false, now + term);
         let host = if is_success { None } else { self.remove(name) };
         Some(Ended { peer, was_at_source, host })
     }

@@ -1,15 +1,16 @@
 //! What a v1 peer asks for when it registers, checked.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use df_api::convert;
 use df_api::failure::{Code, Failure};
-use df_api::scheduler::{self as wire, Pattern, PeerHost, PeerTaskRequest};
+use df_api::scheduler::{self as wire, AnnounceTaskRequest, Pattern, PeerHost, PeerTaskRequest};
 use df_api::task::TaskRequest;
 use df_api::v1::{self, V1Name};
 use df_core::id::{HostId, PeerId, TaskId};
 use df_core::piece::{Order, PieceSet};
-use df_core::scheduler::{HostInfo, HostKey, HostKind, Mode, Registration, RequestId};
+use df_core::scheduler::{Cached, HostInfo, HostKey, HostKind, Mode, Registration, RequestId};
 
 /// Uploads at once of a v1 daemon, and downloads it is good for.
 const LANE_LIMIT: u32 = 4;
@@ -19,6 +20,9 @@ const SEEDABLE_SCHEMES: [&str; 2] = ["http", "https"];
 
 /// Scheme of v1's cached data, which has no source.
 const CACHE_SCHEME: &str = "d7y";
+
+/// Pieces in one announcement.
+const PIECE_LIMIT: usize = 1 << 16;
 
 /// A checked registration.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(super) struct Wanted {
     pub(super) can_be_seeded: bool,
     /// Whether the peer asked to be sent to the source whatever others have.
     pub(super) wants_source: bool,
+    /// Whether it has all of it already.
+    pub(super) is_imported: bool,
     can_fetch_source: bool,
 }
 
@@ -56,7 +62,10 @@ impl Wanted {
             meta.header.retain(|name, _| !name.eq_ignore_ascii_case("range"));
         }
         let is_whole = meta.range.is_empty();
-        let wanted = TaskRequest::new(&request.url, meta, 0)?;
+        let wanted = match v1::cid_of(&request.url) {
+            Some(cid) if is_whole => TaskRequest::cached(&cid, &meta.tag)?,
+            _ => TaskRequest::new(&request.url, meta, 0)?,
+        };
         let host = request.peer_host.unwrap_or_default();
         let ip = host.ip.parse().ok().filter(|claimed| may_advertise(*claimed)).unwrap_or(from);
         let id = host_id(&name, from, &host);
@@ -84,13 +93,46 @@ impl Wanted {
             can_be_seeded: is_whole && SEEDABLE_SCHEMES.contains(&scheme),
             can_fetch_source: scheme != CACHE_SCHEME,
             wants_source,
+            is_imported: false,
             name,
             request: wanted,
         })
     }
 
-    /// The peer as the machine is told of it.
-    pub(super) fn registration(&self, request: RequestId, host: HostKey) -> Registration {
+    /// Checks the announcement of a content that a peer has all of.
+    pub(super) fn announced(
+        request: AnnounceTaskRequest,
+        from: IpAddr,
+        may_advertise: impl Fn(IpAddr) -> bool,
+    ) -> Result<(Self, BTreeSet<u32>), Failure> {
+        let usage = |what: &str| Failure::new(Code::Usage, what);
+        let packet = request.piece_packet.ok_or_else(|| usage("an announcement without pieces"))?;
+        let registration = PeerTaskRequest {
+            url: request.cid,
+            url_meta: request.url_meta,
+            peer_id: packet.dst_pid,
+            peer_host: request.peer_host,
+            task_id: request.task_id,
+            ..PeerTaskRequest::default()
+        };
+        let wanted = Self::new(registration, from, may_advertise)?;
+        if wanted.request.cid.is_none() {
+            return Err(usage("what is announced has to be a cached content"));
+        }
+        let pieces = packet.piece_infos.iter().take(PIECE_LIMIT).map(|piece| u32::try_from(piece.piece_num));
+        let pieces: BTreeSet<u32> =
+            pieces.collect::<Result<_, _>>().map_err(|_| usage("a piece with a number below 0"))?;
+        let is_all = u32::try_from(packet.total_piece).is_ok_and(|total| pieces.iter().copied().eq(0..total));
+        if !is_all {
+            return Err(usage("an announcement of less than all pieces, or of too many"));
+        }
+        Ok((Self { is_imported: true, ..wanted }, pieces))
+    }
+
+    /// The peer as the machine is told of it, with the stamp of what happens now.
+    pub(super) fn registration(&self, request: RequestId, host: HostKey, stamp: u64) -> Registration {
+        let cached =
+            Cached { is_imported: self.is_imported, replicas: 0, stamp: if self.is_imported { stamp } else { 0 } };
         let mut peer = [0; PeerId::LEN];
         peer.copy_from_slice(self.host.id.as_bytes());
         Registration {
@@ -101,9 +143,9 @@ impl Wanted {
             plan: None,
             held: PieceSet::new(),
             digests: Vec::new(),
-            is_wanting: !self.wants_source,
+            is_wanting: !self.wants_source && !self.is_imported,
             has_source: self.can_be_seeded,
-            cached: None,
+            cached: self.request.cid.as_ref().map(|_| cached),
             can_fetch_source: self.can_fetch_source,
             order: Order::RarestFirst,
             mode: Mode::Candidates,

@@ -107,6 +107,80 @@ async fn a_holder_that_was_away_drops_what_was_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_was_away_drops_it_though_no_scheduler_remembers() {
+    let mut cluster = Cluster::start(0, 3).await;
+    let (old, new) = (cluster.file("old", &random(5, MIB)), cluster.file("new", &random(6, MIB)));
+    for name in ["gone", "again"] {
+        ask(&cluster.daemons[0], &format!("import -i {name} {old}")).await.exits(0);
+        ask(&cluster.daemons[1], &format!("export -i {name} {}", cluster.path(name))).await.exits(0);
+    }
+    cluster.daemons[1].take_process().kill().await;
+    for name in ["gone", "again"] {
+        ask(&cluster.daemons[2], &format!("delete -i {name}")).await.exits(0);
+    }
+    ask(&cluster.daemons[2], &format!("import -i again {new}")).await.exits(0);
+    // The scheduler forgets everything, and those who have heard of the deletions start anew too.
+    cluster.take_scheduler().kill().await;
+    cluster.daemons[0].restart().await;
+    cluster.daemons[2].restart().await;
+    cluster.start_scheduler().await;
+    cluster.daemons[0].linked().await;
+    cluster.daemons[2].linked().await;
+    let config = cluster.daemons[1].config.clone();
+    cluster.daemons[1] = crate::cluster::Daemon::start(config).await;
+    ask_until(&cluster.daemons[1], "stat -i gone --local", 10).await;
+    ask_until(&cluster.daemons[1], "stat -i again --local", 10).await;
+    ask(&cluster.daemons[0], "stat -i gone").await.exits(10);
+    ask_until(&cluster.daemons[0], "stat -i again", 0).await;
+    assert!(ask(&cluster.daemons[1], "export -i again -O -").await.exits(0).stdout == random(6, MIB));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_while_it_is_read_is_not_imported() {
+    let cluster = Cluster::start(0, 1).await;
+    let daemon = &cluster.daemons[0];
+    let file = cluster.file("f", &random(8, 48 * MIB));
+    let (stop, path) = (tokio_util::sync::CancellationToken::new(), file.clone());
+    let stopped = stop.clone();
+    let writer = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        while !stopped.is_cancelled() {
+            std::os::unix::fs::FileExt::write_all_at(&file, b"changed", 40 << 20).unwrap();
+        }
+    });
+    let ran = ask(daemon, &format!("import -i c {file}")).await.exits(3);
+    assert!(ran.stderr.contains("changed while it was imported"), "{ran:?}");
+    stop.cancel();
+    writer.await.unwrap();
+    ask(daemon, "stat -i c -l").await.exits(10);
+    assert!(daemon.stored_files().is_empty());
+    ask(daemon, &format!("import -i c {file}")).await.exits(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_to_a_full_disk_leaves_nothing() {
+    let cluster = Cluster::start(0, 1).await;
+    let daemon = &cluster.daemons[0];
+    let file = cluster.file("f", &random(9, 4 * MIB));
+    ask(daemon, &format!("import -i c {file}")).await.exits(0);
+    let small = cluster.path("small");
+    std::fs::create_dir(&small).unwrap();
+    let script = r#"mount -t tmpfs -o size=1m tmpfs "$1" && cd "$1" && shift && "$@"; code=$?; ls -A; exit $code"#;
+    let on_it = |what: &[&str]| {
+        let mut command = tokio::process::Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script, "sh", &small]).args(what);
+        command.env("DFCACHE_ENDPOINT", &daemon.config.socket);
+        command
+    };
+    if !on_it(&["true"]).output().await.is_ok_and(|probe| probe.status.success()) {
+        eprintln!("not shown here: this system lets nobody mount, even in a namespace of their own");
+        return;
+    }
+    let output = on_it(&[env!("CARGO_BIN_EXE_dfcache"), "export", "-i", "c", "out"]).output().await.unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(9), Vec::new()), "nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_export_of_what_is_deleted_meanwhile_ends_and_leaves_nothing() {
     let cluster = Cluster::start(0, 2).await;
     let (file, out) = (cluster.file("f", &random(6, 24 * MIB)), cluster.path("out"));

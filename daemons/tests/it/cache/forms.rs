@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::{MIB, ask, command, finish, random, run};
+use super::{MIB, ask, ask_until, command, finish, random, run};
 use crate::cluster::{Cluster, Daemon};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,9 +38,8 @@ async fn every_form_does_what_it_says() {
     // The copy that the export has left is enough.
     ask(one, "stat -i testid").await.exits(0);
     ask(one, "rm -i testid").await.exits(0);
-    for daemon in [one, two] {
-        ask(daemon, "stat -i testid").await.exits(10);
-    }
+    ask(one, "stat -i testid").await.exits(10);
+    ask_until(two, "stat -i testid", 10).await;
     ask(one, "delete -i testid").await.exits(10);
     ask(one, "delete -i testid --if-exists").await.exits(0);
     // Old flags are understood wherever they stand.
@@ -52,7 +51,7 @@ async fn results_are_json_for_those_who_ask() {
     let cluster = Cluster::start(0, 2).await;
     let [one, two] = [&cluster.daemons[0], &cluster.daemons[1]];
     let file = cluster.file("f", &random(2, MIB));
-    let imported = ask(one, &format!("import -i c -t t {file} --json")).await.exits(0).json();
+    let imported = ask(one, &format!("import -i c -t t {file} --application app --json")).await.exits(0).json();
     assert_eq!(
         (&imported["announced"], &imported["existed"], &imported["bytes"]),
         (&"confirmed".into(), &false.into(), &MIB.into())
@@ -65,6 +64,7 @@ async fn results_are_json_for_those_who_ask() {
     assert_eq!(exported["task"], imported["task"]);
     let listed = ask(two, "ls --json --sort size").await.json();
     assert_eq!((&listed["contents"][0]["cid"], &listed["contents"][0]["pinned"]), (&"c".into(), &false.into()));
+    assert_eq!(ask(one, "ls --json").await.json()["contents"][0]["application"], "app");
     let absent = ask(one, "stat -i other --json").await.exits(10).json();
     assert_eq!((&absent["ok"], &absent["error"]["code"]), (&false.into(), &"NOT_FOUND".into()));
     let quiet = ask(one, &format!("import -i c -t t {file} -q")).await.exits(0);
@@ -94,6 +94,20 @@ async fn an_id_that_is_a_digest_is_checked() {
     ask(&cluster.daemons[0], &format!("import -i name {file}")).await.exits(0);
     ask(&cluster.daemons[0], &format!("export -i name --digest {md5} {}", cluster.path("x"))).await.exits(32);
     assert!(!std::fs::exists(cluster.path("x")).unwrap());
+}
+
+/// Long enough to be hashed and written to the disk while it arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_content_is_checked_as_well() {
+    let cluster = Cluster::start(0, 2).await;
+    let bytes = random(7, 40 * MIB + 3);
+    let file = cluster.file("f", &bytes);
+    let (good, bad) = (Digest::of(Algorithm::Sha256, &bytes), Digest::of(Algorithm::Sha256, b"other"));
+    ask(&cluster.daemons[0], &format!("import -i {good} {file}")).await.exits(0);
+    assert!(ask(&cluster.daemons[1], &format!("export -i {good} -O -")).await.exits(0).stdout == bytes);
+    ask(&cluster.daemons[0], &format!("import -i {bad} {file} --no-verify")).await.exits(0);
+    ask(&cluster.daemons[1], &format!("export -i {bad} {}", cluster.path("lie"))).await.exits(32);
+    assert!(!std::fs::exists(cluster.path("lie")).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,27 +238,15 @@ async fn nobody_from_another_host_may_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_calls_of_dragonfly_v1_are_served_for_the_daemons_own_user() {
+async fn names_no_command_line_can_give_are_refused_too() {
     let cluster = Cluster::start(0, 1).await;
-    let mut client = cluster.daemons[0].client();
-    let (path, output) = (cluster.file("f", b"content"), cluster.path("out"));
-    let (cid, url_meta) = ("c".to_owned(), Some(UrlMeta { tag: "t".to_owned(), ..UrlMeta::default() }));
-    let stat = || StatTaskRequest { cid: cid.clone(), url_meta: url_meta.clone(), local_only: true };
-    assert_eq!(failure_of(&client.stat_task(stat()).await.unwrap_err()).code, Code::NotFound);
-    let import = ImportTaskRequest { cid: cid.clone(), url_meta: url_meta.clone(), path, ..Default::default() };
-    client.import_task(import).await.unwrap();
-    client.stat_task(stat()).await.unwrap();
-    let export = ExportTaskRequest {
-        cid: cid.clone(),
-        url_meta: url_meta.clone(),
-        output: output.clone(),
-        ..Default::default()
-    };
-    client.export_task(export).await.unwrap();
-    assert_eq!(std::fs::read(&output).unwrap(), b"content");
-    client
-        .delete_task(DeleteTaskRequest { cid: cid.clone(), url_meta: url_meta.clone(), local_only: false })
-        .await
-        .unwrap();
-    assert_eq!(failure_of(&client.stat_task(stat()).await.unwrap_err()).code, Code::NotFound);
+    let (mut client, path) = (cluster.daemons[0].client(), cluster.file("f", b"content"));
+    for cid in ["", "a\0b", "d7y:/a%00b", &"x".repeat(4097)] {
+        let request = ImportTaskRequest { cid: cid.to_owned(), path: path.clone(), ..Default::default() };
+        assert_eq!(failure_of(&client.import_task(request).await.unwrap_err()).code, Code::Usage, "{cid:.20?}");
+    }
+    let url_meta = Some(UrlMeta { application: "x".repeat(4097), ..UrlMeta::default() });
+    let request = ImportTaskRequest { cid: "c".to_owned(), path, url_meta, ..Default::default() };
+    assert_eq!(failure_of(&client.import_task(request).await.unwrap_err()).code, Code::Usage);
+    assert!(cluster.daemons[0].stored_files().is_empty());
 }

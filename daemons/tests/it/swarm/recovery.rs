@@ -54,6 +54,23 @@ async fn a_new_scheduler_learns_what_everybody_has() {
     assert_eq!(origin.stats().body_bytes, MIB as u64, "the source is not asked again");
 }
 
+/// After a restart of the scheduler nobody knows what the content is but the one that has it, whose word
+/// on itself is not enough: whoever may not ask the source is told so, and does not wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_one_peer_vouches_for_is_refused_soon_where_the_source_may_not_be_asked() {
+    let mut cluster = Cluster::start(0, 3).await;
+    let origin = Origin::start(Content::random(7, MIB)).await;
+    cluster.download(0, &origin.url()).await.unwrap();
+    cluster.take_scheduler().kill().await;
+    cluster.start_scheduler().await;
+    let wish = Wish { disable_back_source: true, ..Wish::default() };
+    let failure = cluster.daemons[1].download(&origin.url(), wish.clone()).await.unwrap_err();
+    assert_eq!(failure.code, Code::NotFound, "{failure:?}");
+    // The source settles it, for the other one too.
+    assert!(cluster.download(2, &origin.url()).await.unwrap().bytes == origin.bytes());
+    assert!(cluster.daemons[1].download(&origin.url(), wish).await.unwrap().bytes == origin.bytes());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_was_killed_serves_what_it_had() {
     let mut cluster = Cluster::start(0, 2).await;

@@ -24,7 +24,7 @@ use crate::origin::{Content, Fault, Origin};
 const MIB: usize = 1 << 20;
 
 /// A user that owns nothing here.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 fn request(url: &str, output: &Path) -> DownRequest {
     DownRequest { url: url.to_owned(), output: output.to_str().unwrap().to_owned(), ..DownRequest::default() }
@@ -145,8 +145,12 @@ async fn no_link_device_folder_or_relative_path_is_written_through() {
     assert_eq!(leftovers(folder.path(), &["precious", "link", "fifo"]), Vec::<PathBuf>::new());
 }
 
-/// A client whose connection is another user's. The kernel takes the credentials of who connects.
 async fn client_of(uid: u32, socket: &Path) -> DaemonClient<Channel> {
+    DaemonClient::new(connection_of(uid, socket).await)
+}
+
+/// A connection that is another user's. The kernel takes the credentials of who connects.
+pub(crate) async fn connection_of(uid: u32, socket: &Path) -> Channel {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let socket = socket.to_owned();
     #[allow(clippy::disallowed_methods, reason = "credentials belong to a thread")]
@@ -162,10 +166,10 @@ async fn client_of(uid: u32, socket: &Path) -> DaemonClient<Channel> {
         let stream = stream.take().map(TokioIo::new);
         async move { stream.ok_or_else(|| std::io::Error::other("one connection only")) }
     });
-    DaemonClient::new(df_api::dial::channel("daemon", connector).unwrap())
+    df_api::dial::channel("daemon", connector).unwrap()
 }
 
-fn allow(path: &Path, mode: u32) {
+pub(crate) fn allow(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 

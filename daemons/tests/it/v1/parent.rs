@@ -1,25 +1,27 @@
 //! A Dragonfly v1 peer's servers: piece metadata by gRPC, piece bytes by HTTP.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
-use df_api::base::{PieceInfo, PiecePacket, PieceTaskRequest};
-use df_api::dfdaemon::daemon_server::{Daemon, DaemonServer};
-use df_api::dfdaemon::{
-    DeleteTaskRequest, DownRequest, DownResult, ExportTaskRequest, ImportTaskRequest, ImportTaskResult, ListRequest,
-    ListResult, StatTaskRequest, StatTaskResult,
-};
 use df_daemons::digest::{Algorithm, Digest};
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::body::Body;
+use tonic::server::{Grpc, NamedService};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 use super::peer::{PIECE_LEN, Shelf, md5, shelf};
+use super::wire::{PieceInfo, PiecePacket, PieceTaskRequest};
 
+#[derive(Clone)]
 struct Service {
     shelf: Arc<Mutex<Shelf>>,
     task_id: String,
@@ -39,7 +41,7 @@ pub(crate) async fn serve(shelf: Arc<Mutex<Shelf>>, task_id: String, peer_id: St
         super::peer::shelf(&counted).connections += 1;
         stream
     });
-    tokio::spawn(Server::builder().add_service(DaemonServer::new(service)).serve_with_incoming(incoming));
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
     tokio::spawn(async move {
         while let Ok((stream, _)) = pieces.accept().await {
             super::peer::shelf(&shelf).connections += 1;
@@ -115,59 +117,54 @@ impl Service {
     }
 }
 
-#[tonic::async_trait]
-impl Daemon for Service {
-    type DownloadStream = BoxStream<'static, Result<DownResult, Status>>;
-    type ExportStream = BoxStream<'static, Result<DownResult, Status>>;
-    type ListStream = BoxStream<'static, Result<ListResult, Status>>;
-    type SyncPieceTasksStream = BoxStream<'static, Result<PiecePacket, Status>>;
+/// By path, as a v1 daemon's server finds its methods.
+impl tower::Service<http::Request<Body>> for Service {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    async fn get_piece_tasks(&self, request: Request<PieceTaskRequest>) -> Result<Response<PiecePacket>, Status> {
-        self.packet(&request.into_inner()).map(Response::new)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn sync_piece_tasks(
-        &self,
-        request: Request<Streaming<PieceTaskRequest>>,
-    ) -> Result<Response<Self::SyncPieceTasksStream>, Status> {
-        let mut requests = request.into_inner();
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            let mut grpc = Grpc::new(ProstCodec::<PiecePacket, PieceTaskRequest>::default());
+            Ok(match request.uri().path() {
+                "/dfdaemon.Daemon/GetPieceTasks" => {
+                    let answer = tower::service_fn(move |request: Request<PieceTaskRequest>| {
+                        let packet = service.packet(request.get_ref()).map(Response::new);
+                        async move { packet }
+                    });
+                    grpc.unary(answer, request).await
+                }
+                "/dfdaemon.Daemon/SyncPieceTasks" => {
+                    let answer = tower::service_fn(move |request: Request<Streaming<PieceTaskRequest>>| {
+                        let service = service.clone();
+                        async move { service.sync(request.into_inner()).await }
+                    });
+                    grpc.streaming(answer, request).await
+                }
+                _ => Status::unimplemented("not here").into_http(),
+            })
+        })
+    }
+}
+
+impl NamedService for Service {
+    const NAME: &'static str = "dfdaemon.Daemon";
+}
+
+type Packets = BoxStream<'static, Result<PiecePacket, Status>>;
+
+impl Service {
+    async fn sync(&self, mut requests: Streaming<PieceTaskRequest>) -> Result<Response<Packets>, Status> {
         let first = requests.next().await.ok_or_else(|| Status::invalid_argument("nothing asked"))??;
         let packet = self.packet(&first)?;
         // As v1 does once it has told everything.
         let is_whole = packet.total_piece == packet.piece_infos.len() as i32;
         let end = if is_whole { Vec::new() } else { vec![Err(Status::unavailable("not finished"))] };
         Ok(Response::new(Box::pin(tokio_stream::iter([vec![Ok(packet)], end].concat()))))
-    }
-
-    async fn check_health(&self, _: Request<()>) -> Result<Response<()>, Status> {
-        Ok(Response::new(()))
-    }
-
-    async fn download(&self, _: Request<DownRequest>) -> Result<Response<Self::DownloadStream>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn stat_task(&self, _: Request<StatTaskRequest>) -> Result<Response<StatTaskResult>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn import_task(&self, _: Request<ImportTaskRequest>) -> Result<Response<ImportTaskResult>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn export_task(&self, _: Request<ExportTaskRequest>) -> Result<Response<()>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn delete_task(&self, _: Request<DeleteTaskRequest>) -> Result<Response<()>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn export(&self, _: Request<ExportTaskRequest>) -> Result<Response<Self::ExportStream>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        Err(Status::unimplemented("not here"))
     }
 }

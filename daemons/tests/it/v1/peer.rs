@@ -5,12 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use df_api::base::{Code, PieceInfo, PiecePacket, PieceTaskRequest, UrlMeta};
-use df_api::dfdaemon::daemon_client::DaemonClient;
-use df_api::scheduler::peer_packet::DestPeer;
-use df_api::scheduler::register_result::DirectPiece;
-use df_api::scheduler::scheduler_client::SchedulerClient;
-use df_api::scheduler::{PeerHost, PeerPacket, PeerResult, PeerTarget, PeerTaskRequest, PieceResult, RegisterResult};
+use df_api::base::Code;
 use df_daemons::digest::{Algorithm, Digest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,12 +17,19 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::parent;
+use super::wire::{
+    AnnounceTaskRequest, Caller, DestPeer, Empty, HostLoad, PeerHost, PeerPacket, PeerResult, PeerTarget,
+    PeerTaskRequest, PieceInfo, PiecePacket, PieceResult, PieceTaskRequest, RegisterResult, UrlMeta,
+};
 use crate::cluster::LIMIT;
 
 /// The length of v1's pieces below 200 MiB.
 pub(crate) const PIECE_LEN: usize = 4 << 20;
 
 const END_OF_PIECE: i32 = 1 << 30;
+
+/// What v2.0.3 says of its host in every registration and report.
+const LOAD: HostLoad = HostLoad { cpu_ratio: 0.5, mem_ratio: 0.25, disk_ratio: 0.125 };
 
 /// What a peer has, as its own servers show it.
 #[derive(Default)]
@@ -50,7 +52,7 @@ pub(crate) struct V1Peer {
     pub(crate) url: String,
     pub(crate) meta: UrlMeta,
     pub(crate) shelf: Arc<Mutex<Shelf>>,
-    pub(crate) scheduler: SchedulerClient<Channel>,
+    pub(crate) scheduler: Caller,
     /// Piece bytes by the parent they came from.
     pub(crate) got: BTreeMap<String, u64>,
 }
@@ -123,7 +125,7 @@ impl V1Peer {
             url: url.to_owned(),
             meta: UrlMeta::default(),
             shelf,
-            scheduler: SchedulerClient::new(channel(&scheduler.to_string())),
+            scheduler: Caller(channel(&scheduler.to_string())),
             got: BTreeMap::new(),
         }
     }
@@ -134,10 +136,12 @@ impl V1Peer {
             url_meta: Some(self.meta.clone()),
             peer_id: self.peer_id.clone(),
             peer_host: Some(self.host.clone()),
+            host_load: Some(LOAD),
+            is_migrating: false,
+            pattern: 0,
             task_id: self.task_id.clone(),
-            ..PeerTaskRequest::default()
         };
-        soon(self.scheduler.register_peer_task(request)).await.map(tonic::Response::into_inner)
+        self.scheduler.ask("/scheduler.Scheduler/RegisterPeerTask", request).await
     }
 
     pub(crate) fn report(&self, piece_num: i32) -> PieceResult {
@@ -145,6 +149,7 @@ impl V1Peer {
             task_id: self.task_id.clone(),
             src_pid: self.peer_id.clone(),
             piece_info: Some(PieceInfo { piece_num, ..PieceInfo::default() }),
+            host_load: Some(LOAD),
             ..PieceResult::default()
         }
     }
@@ -153,7 +158,8 @@ impl V1Peer {
     pub(crate) async fn open(&mut self) -> Result<Reports, Status> {
         let (sender, receiver) = mpsc::channel(64);
         sender.send(self.report(-1)).await.unwrap();
-        let packets = soon(self.scheduler.report_piece_result(ReceiverStream::new(receiver))).await?.into_inner();
+        let reports = ReceiverStream::new(receiver);
+        let packets = self.scheduler.talk("/scheduler.Scheduler/ReportPieceResult", reports).await?;
         Ok(Reports { sender, packets })
     }
 
@@ -171,7 +177,7 @@ impl V1Peer {
         let registered = self.register().await.expect("registers");
         assert_eq!(registered.task_id, self.task_id);
         let mut reports = self.open().await.expect("a stream");
-        if let Some(DirectPiece::PieceContent(content)) = registered.direct_piece {
+        if let Some(content) = registered.piece_content {
             shelf(&self.shelf).content_len = Some(content.len() as u64);
             self.finish(reports, true).await;
             return Ok(content);
@@ -218,7 +224,7 @@ impl V1Peer {
     }
 
     async fn pull_pieces(&mut self, parent: &DestPeer, reports: &Reports) -> Result<(), Code> {
-        let mut client = DaemonClient::new(channel(&format!("{}:{}", parent.ip, parent.rpc_port)));
+        let client = Caller(channel(&format!("{}:{}", parent.ip, parent.rpc_port)));
         let request = PieceTaskRequest {
             task_id: self.task_id.clone(),
             src_pid: self.peer_id.clone(),
@@ -228,8 +234,8 @@ impl V1Peer {
         };
         let (sender, receiver) = mpsc::channel(8);
         sender.send(request).await.unwrap();
-        let answer = client.sync_piece_tasks(ReceiverStream::new(receiver)).await;
-        let mut packets = answer.map_err(|_| Code::ClientConnectionError)?.into_inner();
+        let answer = client.talk("/dfdaemon.Daemon/SyncPieceTasks", ReceiverStream::new(receiver)).await;
+        let mut packets: Streaming<PiecePacket> = answer.map_err(|_| Code::ClientConnectionError)?;
         while let Some(packet) = packets.message().await.map_err(|_| Code::ClientPieceRequestFail)? {
             self.take(parent, &packet, reports).await?;
             if self.content().is_some() {
@@ -293,11 +299,38 @@ impl V1Peer {
             success,
             ..PeerResult::default()
         };
-        soon(self.scheduler.report_peer_result(result)).await.expect("the result is taken");
+        let taken = self.scheduler.ask::<_, Empty>("/scheduler.Scheduler/ReportPeerResult", result).await;
+        taken.expect("the result is taken");
+    }
+
+    /// Imports a content as v1's daemon does for its dfcache: it is here, and its scheduler is told once.
+    pub(crate) async fn import(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        {
+            let mut shelf = shelf(&self.shelf);
+            shelf.pieces = (0..).zip(bytes.chunks(PIECE_LEN).map(<[u8]>::to_vec)).collect();
+            shelf.content_len = Some(bytes.len() as u64);
+        }
+        let client = Caller(channel(&format!("127.0.0.1:{}", self.host.rpc_port)));
+        let own = PieceTaskRequest {
+            task_id: self.task_id.clone(),
+            src_pid: self.peer_id.clone(),
+            dst_pid: self.peer_id.clone(),
+            start_num: 0,
+            limit: 1 << 20,
+        };
+        let packet = client.ask("/dfdaemon.Daemon/GetPieceTasks", own).await?;
+        let announcement = AnnounceTaskRequest {
+            task_id: self.task_id.clone(),
+            cid: self.url.clone(),
+            url_meta: Some(self.meta.clone()),
+            peer_host: Some(self.host.clone()),
+            piece_packet: Some(packet),
+        };
+        self.scheduler.ask::<_, Empty>("/scheduler.Scheduler/AnnounceTask", announcement).await.map(|_| ())
     }
 
     pub(crate) async fn leave(&mut self) -> Result<(), Status> {
         let target = PeerTarget { task_id: self.task_id.clone(), peer_id: self.peer_id.clone() };
-        soon(self.scheduler.leave_task(target)).await.map(|_| ())
+        self.scheduler.ask::<_, Empty>("/scheduler.Scheduler/LeaveTask", target).await.map(|_| ())
     }
 }

@@ -1,0 +1,242 @@
+//! An import that ends at any step, by the daemon's end or by a power loss: there is all of it or
+//! nothing, and what was promised is there.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use df_api::failure::Failure;
+use df_api::task::TaskRequest;
+use df_core::id::PieceDigest;
+use df_core::piece::PiecePlan;
+use df_daemons::env::disk::{Disk, DiskFile, OpenMode, RealDisk, Space};
+use df_daemons::env::net::RealNet;
+use df_daemons::env::{Clock, Env};
+use df_daemons::peer::store::index::MemoryIndex;
+use df_daemons::peer::store::{Finished, Keeping, Label, Room, Store};
+
+const BYTES: &[u8] = b"0123456789";
+
+/// What was done to the disk.
+#[derive(Clone, PartialEq, Debug)]
+enum Step {
+    Created(PathBuf),
+    Changed(PathBuf),
+    Synced(PathBuf),
+    Renamed(PathBuf, PathBuf),
+    SyncedFolder(PathBuf),
+}
+
+/// The kernel's disk, of which each step is written down, until it is cut off.
+#[derive(Clone)]
+struct StepDisk(Arc<Mutex<(Vec<Step>, usize)>>);
+
+impl StepDisk {
+    fn new(limit: usize) -> Self {
+        Self(Arc::new(Mutex::new((Vec::new(), limit))))
+    }
+
+    fn note(&self, step: Step) -> io::Result<()> {
+        let mut steps = self.0.lock().unwrap();
+        if steps.0.len() >= steps.1 {
+            return Err(io::Error::other("cut off"));
+        }
+        steps.0.push(step);
+        Ok(())
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    fn is_cut(&self) -> bool {
+        let steps = self.0.lock().unwrap();
+        steps.0.len() >= steps.1
+    }
+}
+
+impl Disk for StepDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(path)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        if !path.exists() {
+            self.note(Step::Created(path.to_owned()))?;
+        }
+        let file = RealDisk.open(path, mode)?;
+        Ok(Arc::new(StepFile { file, path: path.to_owned(), disk: self.clone() }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(Step::Renamed(from.to_owned(), to.to_owned()))?;
+        RealDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        if self.is_cut() { Err(io::Error::other("cut off")) } else { RealDisk.remove_file(path) }
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.note(Step::SyncedFolder(path.to_owned()))?;
+        RealDisk.sync_dir(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        RealDisk.space(path)
+    }
+
+    fn check_private(&self, path: &Path) -> io::Result<()> {
+        RealDisk.check_private(path)
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        RealDisk.boot_id()
+    }
+}
+
+struct StepFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    disk: StepDisk,
+}
+
+impl DiskFile for StepFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.note(Step::Changed(self.path.clone()))?;
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.note(Step::Changed(self.path.clone()))?;
+        self.file.set_len(len)
+    }
+
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.file.reserve(offset, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.note(Step::Synced(self.path.clone()))?;
+        self.file.sync()
+    }
+
+    fn modified_ns(&self) -> io::Result<u64> {
+        self.file.modified_ns()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_fd()
+    }
+}
+
+fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<Store, Failure> {
+    let env = Env::simulated(Arc::new(RealNet), disk, Clock::start(), 1);
+    Store::open(env, root, Room::new(None, 0), MemoryIndex::open)
+}
+
+fn request() -> TaskRequest {
+    TaskRequest::cached("c", "t").unwrap()
+}
+
+fn import(store: &Store) -> Result<(), Failure> {
+    let plan = PiecePlan::with_piece_len(10, 4).unwrap();
+    let draft = store.draft(&request().id(), Some(10), None)?;
+    for (at, bytes) in (0..).step_by(4).zip(BYTES.chunks(4)) {
+        draft
+            .file()
+            .write_all_at(bytes, at)
+            .map_err(|e| Failure::new(df_api::failure::Code::LocalIo, e.to_string()))?;
+    }
+    let digest = |bytes: &[u8]| PieceDigest::from_bytes(*blake3::hash(bytes).as_bytes());
+    let finished = Finished {
+        label: Label::from(&request()),
+        plan,
+        digests: BYTES.chunks(4).map(digest).collect(),
+        keeping: Keeping { is_pinned: true, ..Keeping::default() },
+        verified: None,
+    };
+    draft.publish(finished).map(drop)
+}
+
+#[test]
+fn an_import_that_is_cut_off_at_any_step_is_there_whole_or_not_at_all() {
+    let (mut whole, mut nothing) = (0, 0);
+    for limit in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("data");
+        drop(open(&root, Arc::new(RealDisk)).unwrap());
+        let disk = StepDisk::new(limit);
+        let done = open(&root, Arc::new(disk.clone())).and_then(|store| import(&store));
+        // The next daemon.
+        let store = open(&root, Arc::new(RealDisk)).unwrap();
+        let (stored, files) = (store.task(&request().id()), folder.path().join("data/content"));
+        match &stored {
+            Some(stored) => {
+                assert!(stored.is_complete() && stored.is_intact() && stored.is_unconfirmed(), "after {limit} steps");
+                whole += 1;
+            }
+            None => {
+                let left = RealDisk.list(&files).unwrap();
+                let left = left.iter().flat_map(|group| RealDisk.list(&files.join(group)).unwrap());
+                assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new(), "after {limit} steps");
+                assert!(done.is_err(), "promised, and not there after {limit} steps");
+                nothing += 1;
+            }
+        }
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(nothing > 8 && whole > 1, "{nothing} and {whole}");
+}
+
+/// What a power loss takes is what was not synced: a file's bytes, and the names in a folder.
+#[test]
+fn an_import_is_durable_before_it_is_promised() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = StepDisk::new(usize::MAX);
+    let store = open(&folder.path().join("data"), Arc::new(disk.clone())).unwrap();
+    let before = disk.steps().len();
+    import(&store).unwrap();
+    let steps = disk.steps().split_off(before);
+    let at = |step: &dyn Fn(&Step) -> bool| steps.iter().rposition(step).unwrap_or_else(|| panic!("{steps:?}"));
+    let renames: Vec<(usize, &PathBuf, &PathBuf)> = (0..)
+        .zip(&steps)
+        .filter_map(|(at, step)| match step {
+            Step::Renamed(from, to) => Some((at, from, to)),
+            _ => None,
+        })
+        .collect();
+    let [(data_at, ..), (journal_at, _, to)] = renames[..] else { panic!("{steps:?}") };
+    assert!(data_at < journal_at && to.extension().is_some_and(|kind| kind == "journal"), "the journal comes last");
+    for (renamed, from, to) in &renames {
+        let changed = at(&|step| matches!(step, Step::Changed(path) | Step::Created(path) if path == *from));
+        let synced = at(&|step| *step == Step::Synced((*from).clone()));
+        assert!(changed < synced && synced < *renamed, "{from:?} in {steps:?}");
+        assert!(at(&|step| *step == Step::SyncedFolder(to.parent().unwrap().to_owned())) > *renamed, "{steps:?}");
+    }
+    let content = folder.path().join("data/content");
+    assert!(at(&|step| *step == Step::SyncedFolder(content.clone())) > 0, "the folder's own name");
+}
