@@ -428,6 +428,7 @@ impl ZoneBook {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::HostKey;
     use super::*;
 
     #[test]

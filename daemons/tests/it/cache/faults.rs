@@ -142,6 +142,7 @@ async fn a_file_that_changes_while_it_is_read_is_not_imported() {
     let file = cluster.file("f", &random(8, 48 * MIB));
     let (stop, path) = (tokio_util::sync::CancellationToken::new(), file.clone());
     let stopped = stop.clone();
+    #[allow(clippy::disallowed_methods, reason = "a writer beside the daemon, as another program would be")]
     let writer = tokio::task::spawn_blocking(move || {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         while !stopped.is_cancelled() {

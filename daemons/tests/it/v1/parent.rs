@@ -112,7 +112,6 @@ impl Service {
             content_length: shelf.content_len.map_or(-1, |len| len as i64),
             piece_md5_sign: if count >= 0 { sign } else { String::new() },
             piece_infos,
-            ..PiecePacket::default()
         })
     }
 }

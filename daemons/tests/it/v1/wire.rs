@@ -1,7 +1,7 @@
 //! Dragonfly's v1 API as of v2.0.3, written down once more by its field numbers, apart from our protos;
 //! and calls by their bare paths. What is played with these is what a v1 program puts on the wire.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use df_api::base::{Code, SizeScope};
 use futures_util::Stream;
@@ -27,9 +27,9 @@ pub(crate) struct UrlMeta {
     pub(crate) range: String,
     #[prost(string, tag = "4")]
     pub(crate) filter: String,
-    #[prost(map = "string, string", tag = "5")]
+    #[prost(btree_map = "string, string", tag = "5")]
     #[allow(clippy::disallowed_types, reason = "what prost makes of a map unless told otherwise")]
-    pub(crate) header: HashMap<String, String>,
+    pub(crate) header: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
