@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, ioctl_ficlone, linkat, statvfs};
 
+use crate::sync::await_file;
+
 /// A file system as one host sees it. Calls block; those that may block for long say so.
 pub trait Disk: Send + Sync + 'static {
     /// Creates a directory and its parents, private to this user (0700).
@@ -120,7 +122,7 @@ pub trait DiskFile: Send + Sync + 'static {
     /// whatever name.
     fn modified_ns(&self) -> io::Result<u64>;
 
-    /// Locks the whole file until it is closed; false if another process has done so.
+    /// Locks the whole file until it is closed; false if another process holds it and goes on to.
     fn try_lock(&self) -> io::Result<bool>;
 
     /// The kernel's descriptor, where there is one: for sendfile and for handing it to a caller.
@@ -249,11 +251,12 @@ impl DiskFile for RealFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
-            Ok(()) => Ok(true),
-            Err(fs::TryLockError::WouldBlock) => Ok(false),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        let locked = await_file(|| match self.0.try_lock() {
+            Ok(()) => Some(Ok(true)),
+            Err(fs::TryLockError::WouldBlock) => None,
+            Err(fs::TryLockError::Error(error)) => Some(Err(error)),
+        });
+        locked.unwrap_or(Ok(false))
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -95,15 +95,22 @@ impl SledDb {
     /// # Errors
     /// [`Code::LocalIo`] when it does not open.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        if let Ok(db) = index::try_open(path) {
-            return Ok(Self(db));
-        }
-        // A damaged snapshot is no loss: the log alone suffices.
-        index::move_snapshots(path);
-        index::try_open(path).map(Self).map_err(|error| {
+        let opened = index::try_open(path).or_else(|error| match error {
+            index::Unopened::InUse => Err(error),
+            // A damaged snapshot is no loss: the log alone suffices.
+            index::Unopened::Broken(_) => {
+                index::move_snapshots(path);
+                index::try_open(path)
+            }
+        });
+        opened.map(Self).map_err(|error| {
+            let hint = match error {
+                index::Unopened::InUse => "stop the other manager, or give this one another --data-dir",
+                index::Unopened::Broken(_) => "put a copy of the folder back, or begin with an empty one",
+            };
             Failure::new(Code::LocalIo, format!("the manager's store {} does not open", path.display()))
                 .because(error)
-                .hint("is another manager running? else put a copy of the folder back, or begin with an empty one")
+                .hint(hint)
         })
     }
 }
@@ -219,5 +226,17 @@ mod tests {
         contract(&SledDb::open(&dir.path().join("db")).unwrap());
         let again = SledDb::open(&dir.path().join("db")).unwrap();
         assert_eq!(again.all(Kind::User).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_store_that_another_has_open_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let first = SledDb::open(&path).unwrap();
+        std::fs::write(path.join("snap.0000000000009999"), "whatever").unwrap();
+        let second = SledDb::open(&path).map(drop).unwrap_err();
+        assert!(second.to_string().contains("does not open"), "{second}");
+        assert!(path.join("snap.0000000000009999").exists());
+        drop(first);
     }
 }

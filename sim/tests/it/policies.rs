@@ -78,14 +78,6 @@ fn a_child_whose_transfer_is_late_is_served_by_others_meanwhile() {
 }
 
 #[test]
-fn idle_parents_take_over_what_hangs_at_the_end() {
-    let flaws = Flaws { stalling_percent: 10, ..Flaws::default() };
-    let plan = Plan { flaws, ..swarm() };
-    let (with, without) = with_and_without(&plan, |plan| plan.config.takes_over = false);
-    assert!(with + 0.005 < without, "{with} against {without}");
-}
-
-#[test]
 fn slanderers_and_broken_hosts_do_not_hold_the_seed() {
     let flaws = Flaws { slandering_percent: 10, broken_percent: 10, ..Flaws::default() };
     for outcome in runs(&Plan { flaws, ..swarm() }) {

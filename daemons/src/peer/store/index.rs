@@ -13,7 +13,7 @@ use df_api::failure::{Code, Failure};
 use df_core::id::TaskId;
 use prost::Message;
 
-use crate::sync::lock;
+use crate::sync::{await_file, lock};
 
 /// Memory for sled's pages. Its own default is 1 GiB.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -127,7 +127,7 @@ impl SledIndex {
             Ok(db) => Ok((Box::new(Self(db)), false)),
             Err(error) => {
                 let aside = free_name(path);
-                tracing::warn!(error, aside = %aside.display(), "the index does not open and is set aside");
+                tracing::warn!(%error, aside = %aside.display(), "the index does not open and is set aside");
                 std::fs::rename(path, &aside).map_err(failure)?;
                 try_open(path).map(|db| (Box::new(Self(db)) as Box<dyn MetaStore>, true)).map_err(failure)
             }
@@ -135,8 +135,35 @@ impl SledIndex {
     }
 }
 
-/// Opens a database within the bounds that this project keeps sled in; panics are caught.
-pub(crate) fn try_open(path: &Path) -> Result<sled::Db, String> {
+/// Why a database does not open.
+#[derive(Debug)]
+pub(crate) enum Unopened {
+    /// Another process has it open, and goes on to.
+    InUse,
+    /// It is damaged, or the disk fails.
+    Broken(String),
+}
+
+impl std::fmt::Display for Unopened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InUse => f.write_str("another process has it open"),
+            Self::Broken(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Opens a database within the bounds that this project keeps sled in; panics are caught. Blocks,
+/// for a while if another process has it open.
+pub(crate) fn try_open(path: &Path) -> Result<sled::Db, Unopened> {
+    await_file(|| match open_once(path) {
+        Err(Unopened::InUse) => None,
+        opened => Some(opened),
+    })
+    .unwrap_or(Err(Unopened::InUse))
+}
+
+fn open_once(path: &Path) -> Result<sled::Db, Unopened> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES)
@@ -150,8 +177,10 @@ pub(crate) fn try_open(path: &Path) -> Result<sled::Db, String> {
     }));
     match opened {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("it panicked".to_owned()),
+        // sled has no kind of error for it.
+        Ok(Err(error)) if error.to_string().contains("could not acquire lock") => Err(Unopened::InUse),
+        Ok(Err(error)) => Err(Unopened::Broken(error.to_string())),
+        Err(_) => Err(Unopened::Broken("it panicked".to_owned())),
     }
 }
 
