@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn without_flags_every_step_runs_in_order_of_cost() {
-        assert_eq!(names(None, None), ["fmt", "tidy", "codegen", "clippy", "test", "sim"]);
+        assert_eq!(names(None, None), ["fmt", "tidy", "codegen", "clippy", "test", "sim", "daemons"]);
     }
 
     #[test]
