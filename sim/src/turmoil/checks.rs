@@ -233,7 +233,7 @@ fn honest_hosts_are_not_listed(world: &World<'_>) {
 /// On the disks of the core there is nothing but what belongs there.
 fn no_leftovers(world: &World<'_>) {
     let known: BTreeSet<_> = world.common.book.tasks().map(|(task, _)| Book::path(&task)).collect();
-    let fixed = ["lock", "host"].map(|name| std::path::Path::new(ROOT).join(name));
+    let fixed = ["lock", "host", "deletions"].map(|name| std::path::Path::new(ROOT).join(name));
     for node in world.nodes.iter().filter(|node| world.core.contains(&node.number)) {
         for path in node.disk.names() {
             let is_known = known.contains(&path.with_extension("data")) || fixed.contains(&path);

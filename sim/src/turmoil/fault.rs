@@ -262,6 +262,10 @@ impl Drawing {
         self.rng.below(u64::from(self.hosts())) as u32
     }
 
+    fn scheduler(&mut self) -> u32 {
+        self.rng.below(u64::from(self.schedulers)) as u32
+    }
+
     fn daemon(&mut self) -> u32 {
         self.schedulers + self.rng.below(u64::from(self.daemons)) as u32
     }
@@ -294,20 +298,25 @@ impl Drawing {
                     .map(|time| (time * short * 2, Fault::Partition { hosts: hosts.clone(), span_ms: short }))
                     .collect()
             }
+            Kind::Reset => {
+                // Of the scheduler's as often as of all others': every host has one to it.
+                let is_scheduler = self.schedulers > 0 && self.rng.chance(1, 2);
+                let host = if is_scheduler { self.scheduler() } else { self.any() };
+                let times = if self.rng.chance(1, 2) { 1 } else { self.rng.between(2, 9) };
+                (0..times).map(|time| (time * (span_ms / 2 + 200), Fault::Reset { host })).collect()
+            }
             _ => self.single(kind, span_ms).into_iter().map(|fault| (0, fault)).collect(),
         }
     }
 
     fn single(&mut self, kind: Kind, span_ms: u64) -> Option<Fault> {
         Some(match kind {
-            Kind::CrashLoop | Kind::Flap => return None,
+            Kind::CrashLoop | Kind::Flap | Kind::Reset => return None,
             Kind::Kill => Fault::Kill { host: self.daemon(), down_ms: span_ms },
             Kind::PowerLoss => Fault::PowerLoss { host: self.daemon(), down_ms: span_ms },
             Kind::Wipe => Fault::Wipe { host: self.daemon(), down_ms: span_ms },
             Kind::SchedulerKill if self.schedulers == 0 => return None,
-            Kind::SchedulerKill => {
-                Fault::Kill { host: self.rng.below(u64::from(self.schedulers)) as u32, down_ms: span_ms }
-            }
+            Kind::SchedulerKill => Fault::Kill { host: self.scheduler(), down_ms: span_ms },
             Kind::Partition => Fault::Partition { hosts: self.group(), span_ms },
             Kind::OneWay => {
                 let (from, to) = (self.any(), self.any());
@@ -326,7 +335,6 @@ impl Drawing {
             Kind::Slow => {
                 Fault::Slow { host: self.any(), bytes_per_sec: [100, 1000, 5000][self.rng.index(3)], span_ms }
             }
-            Kind::Reset => Fault::Reset { host: self.any() },
             Kind::Refuse => Fault::Refuse { host: self.any(), span_ms },
             Kind::Full => Fault::Full { host: self.daemon(), span_ms },
             Kind::DiskError => {
