@@ -22,7 +22,9 @@ pub struct Tally {
     pub simulated_hours: f64,
     /// How long they took, in seconds of the wall.
     pub wall_secs: f64,
-    /// Seeds a core would run in an hour.
+    /// How long processors were busy with them, in seconds.
+    pub cpu_secs: f64,
+    /// Seeds a core runs in an hour in which it does nothing else.
     pub seeds_per_core_hour: f64,
     /// Events in their traces.
     pub events: u64,
@@ -42,6 +44,7 @@ impl Tally {
     fn hear(&mut self, report: &Report) {
         self.seeds += 1;
         self.simulated_hours += report.simulated_ms as f64 / 3_600_000.0;
+        self.cpu_secs += report.cpu_secs;
         self.events += report.events;
         self.faults += report.plan.len() as u64;
         for (outcome, count) in &report.outcomes {
@@ -55,9 +58,9 @@ impl Tally {
         }
     }
 
-    fn close(&mut self, took: Duration, jobs: usize) {
+    fn close(&mut self, took: Duration) {
         self.wall_secs = took.as_secs_f64();
-        self.seeds_per_core_hour = self.seeds as f64 * 3600.0 / (self.wall_secs * jobs as f64).max(0.001);
+        self.seeds_per_core_hour = self.seeds as f64 * 3600.0 / self.cpu_secs.max(0.001);
         self.unseen = Mark::ALL.into_iter().filter(|mark| !self.marks.contains_key(mark)).collect();
     }
 
@@ -108,12 +111,12 @@ pub fn seeds(first: u64, extent: Extent, jobs: usize, planted: Option<&str>, is_
         }
         if matches!(extent, Extent::For(_)) && now() - said > Duration::from_secs(10) {
             said = now();
-            tally.close(said - begun, jobs);
+            tally.close(said - begun);
             eprintln!("{}", tally.line());
         }
         true
     })?;
-    tally.close(now() - begun, jobs);
+    tally.close(now() - begun);
     match is_json {
         true => println!("{}", serde_json::to_string(&tally)?),
         false => println!("{}", tally.line()),

@@ -9,7 +9,9 @@ use clap::Parser;
 
 use super::campaign::{self, Extent};
 use super::scenario::Scenario;
+use super::world::Report;
 use super::{minimise, panics, planted, world};
+use crate::outcome::Meter;
 
 /// Run the real daemons over a simulated network, disk and origin, under faults drawn from a seed
 ///
@@ -143,7 +145,9 @@ fn single(flags: &Flags) -> Result<bool> {
         println!("{}", serde_json::to_string(&scenario)?);
     }
     panics::keep();
+    let meter = Meter::read();
     let report = world::run(&scenario, flags.trace);
+    let report = Report { cpu_secs: meter.cpu_secs(), ..report };
     let is_sound = report.violations.is_empty();
     match (flags.json, is_sound) {
         (true, _) => println!("{}", serde_json::to_string(&report)?),

@@ -207,8 +207,10 @@ pub struct Drawing {
     daemons: u32,
     contents: Vec<u32>,
     changeable: Vec<u32>,
-    /// When users ask for something.
-    begun_ms: Vec<u64>,
+    /// When users ask hosts for something, and for which content.
+    begun: Vec<(u64, u32, Option<u32>)>,
+    /// Where something is going on as the fault happens, if it is to happen there.
+    focus: Option<(u32, Option<u32>)>,
 }
 
 impl Drawing {
@@ -224,7 +226,8 @@ impl Drawing {
             daemons: scenario.daemons(),
             changeable: contents.clone().filter(|content| scenario.contents[*content as usize].has_etag).collect(),
             contents: contents.collect(),
-            begun_ms: scenario.work.iter().map(|work| work.at_ms).collect(),
+            begun: scenario.work.iter().map(|work| (work.at_ms, work.host, work.act.content())).collect(),
+            focus: None,
         }
     }
 
@@ -238,10 +241,13 @@ impl Drawing {
                 break;
             }
             let kind = self.kinds[self.rng.index(self.kinds.len())];
-            // Half of them while somebody is being served: a quiet world has little to break.
-            let begun = self.begun_ms.get(self.rng.index(self.begun_ms.len())).copied();
-            let soon = begun.map(|begun| begun + self.rng.between(10, 1200));
-            let at = if self.rng.chance(1, 2) { soon.unwrap_or(at) } else { at };
+            // Half of them while somebody is being served, and half of those right there: a quiet world has
+            // little to break.
+            let begun = self.begun.get(self.rng.index(self.begun.len())).copied();
+            let begun = begun.filter(|_| self.rng.chance(1, 2));
+            let at = begun.map_or(at, |(begun_ms, ..)| begun_ms + self.rng.between(10, 2400));
+            let focus = begun.map(|(_, host, content)| (self.schedulers + host, content));
+            self.focus = focus.filter(|_| self.rng.chance(1, 2));
             plan.extend(self.faults(kind).into_iter().map(|(later, fault)| (at + later, fault)));
         }
         plan.sort_by_key(|(at, _)| *at);
@@ -259,6 +265,9 @@ impl Drawing {
     }
 
     fn any(&mut self) -> u32 {
+        if let Some((host, _)) = self.focus {
+            return host;
+        }
         self.rng.below(u64::from(self.hosts())) as u32
     }
 
@@ -267,7 +276,17 @@ impl Drawing {
     }
 
     fn daemon(&mut self) -> u32 {
+        if let Some((host, _)) = self.focus {
+            return host;
+        }
         self.schedulers + self.rng.below(u64::from(self.daemons)) as u32
+    }
+
+    fn content(&mut self) -> u32 {
+        match self.focus {
+            Some((_, Some(content))) => content,
+            _ => self.contents[self.rng.index(self.contents.len())],
+        }
     }
 
     /// Some hosts, not all of them.
@@ -319,7 +338,9 @@ impl Drawing {
             Kind::SchedulerKill => Fault::Kill { host: self.scheduler(), down_ms: span_ms },
             Kind::Partition => Fault::Partition { hosts: self.group(), span_ms },
             Kind::OneWay => {
-                let (from, to) = (self.any(), self.any());
+                let from = self.any();
+                self.focus = None;
+                let to = self.any();
                 if from == to {
                     return None;
                 }
@@ -348,12 +369,17 @@ impl Drawing {
             }
             Kind::OriginDown => Fault::OriginDown { span_ms },
             Kind::OriginFault => Fault::Origin {
-                content: self.contents[self.rng.index(self.contents.len())],
+                content: self.content(),
                 manner: Manner::BAD[self.rng.index(Manner::BAD.len())],
                 span_ms,
             },
-            Kind::Change if self.changeable.is_empty() => return None,
-            Kind::Change => Fault::Change { content: self.changeable[self.rng.index(self.changeable.len())] },
+            Kind::Change => {
+                let content = self.content();
+                if !self.changeable.contains(&content) {
+                    return None;
+                }
+                Fault::Change { content }
+            }
             Kind::Wall => {
                 let by_secs = [-3600, -5, 5, 3600][self.rng.index(4)];
                 Fault::Wall { host: self.any(), by_secs }

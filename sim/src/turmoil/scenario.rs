@@ -176,6 +176,16 @@ pub enum Act {
     },
 }
 
+impl Act {
+    /// The content of an origin that is asked for.
+    pub const fn content(&self) -> Option<u32> {
+        match self {
+            Self::Download { content, .. } => Some(*content),
+            _ => None,
+        }
+    }
+}
+
 impl Scenario {
     /// Everything drawn from one seed.
     pub fn drawn(seed: u64) -> Self {
@@ -261,7 +271,7 @@ impl Rates {
     fn drawn(rng: &mut Rng) -> Self {
         Self {
             chaos_ms: rng.between(3_000, 15_000),
-            gap_ms: [200, 500, 1500, 4000][rng.index(4)],
+            gap_ms: [150, 400, 1000, 3000][rng.index(4)],
             span_ms: [200, 1000, 3000, 8000][rng.index(4)],
             core_percent: [40, 70, 100][rng.index(3)],
         }
@@ -338,7 +348,7 @@ fn contents(rng: &mut Rng) -> Vec<Content> {
     let count = rng.between(1, 3);
     let draw = |_| {
         let piece_len = [512, 1024, 2048, 4096][rng.index(4)];
-        let pieces = [1, 2, 3, 8, 16, 32][rng.index(6)];
+        let pieces = [1, 2, 8, 16, 16, 32][rng.index(6)];
         let len = match rng.below(8) {
             0 => 0,
             1 => 1,

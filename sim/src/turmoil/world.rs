@@ -63,6 +63,8 @@ pub struct Report {
     pub outcomes: BTreeMap<String, u64>,
     /// Bytes the origin sent, in copies of all contents that were asked for.
     pub source_copies: f64,
+    /// How long a processor was at it, in real seconds: the one thing that differs from run to run.
+    pub cpu_secs: f64,
 }
 
 /// A run that goes on.
@@ -459,6 +461,7 @@ impl World<'_> {
             plan: self.fired.clone(),
             outcomes,
             source_copies: checks::source_copies(self),
+            ..Report::default()
         }
     }
 }
