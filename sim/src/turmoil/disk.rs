@@ -56,6 +56,8 @@ pub(super) struct State {
     removed: u64,
     /// Paths that were touched and are none of the daemon's.
     trespasses: Vec<PathBuf>,
+    /// Files that were to be removed and could not be.
+    stuck: BTreeSet<PathBuf>,
 }
 
 impl State {
@@ -96,6 +98,7 @@ impl SimDisk {
             is_tainted: false,
             removed: 0,
             trespasses: Vec::new(),
+            stuck: BTreeSet::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), now_us }
     }
@@ -188,6 +191,11 @@ impl SimDisk {
         lock(&self.state).files.keys().cloned().collect()
     }
 
+    /// Whether a file is there only because the disk did not let go of it.
+    pub fn is_stuck(&self, path: &Path) -> bool {
+        lock(&self.state).stuck.contains(path)
+    }
+
     /// Paths touched that are none of the daemon's.
     pub fn trespasses(&self) -> Vec<PathBuf> {
         lock(&self.state).trespasses.clone()
@@ -242,7 +250,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.enter(path)?;
+        state.enter(path).inspect_err(|_| drop(state.stuck.insert(path.to_owned())))?;
         state.removed += u64::from(path.extension().is_some_and(|extension| extension == "data"));
         state.files.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
