@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::planted::{Bug, is_planted};
 use crate::time::{Duration, Instant, micros};
 
 /// When somebody is listed, and for how long.
@@ -203,6 +204,9 @@ impl<A: Copy + Eq> Guilt<A> {
     }
 
     fn is_convicted(&self, vouchers: u32, policy: &BlacklistPolicy) -> bool {
+        if is_planted(Bug::BlacklistNeverFires) {
+            return false;
+        }
         let points: u32 = self.accusers.iter().map(|a| a.points.min(policy.points_per_accuser_limit)).sum();
         let threshold = if self.level > 0 { policy.point_threshold.div_ceil(2) } else { policy.point_threshold };
         points >= threshold && (!policy.needs_majority || self.accusers.len() as u32 > vouchers)

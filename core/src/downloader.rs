@@ -182,7 +182,7 @@ impl Machine for Downloader {
             Input::PlanTold { task, plan } => self.plan_told(now, task, plan),
             Input::DigestsTold { task, digests } => self.digests_told(now, task, &digests),
             Input::Granted { task, grant, piece, parent } => self.granted(now, task, grant, piece, parent),
-            Input::Revoked { grant } => self.revoked(now, grant),
+            Input::Revoked { task, grant } => self.revoked(now, task, grant),
             Input::SourceGranted { task, from, to } => self.source_granted(task, from, to),
             Input::SourceTrimmed { task, to } => self.source_trimmed(task, to),
             Input::TaskRefused { task, why } => self.task_refused(task, why),

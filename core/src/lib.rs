@@ -43,3 +43,5 @@ pub mod registry;
 pub mod scheduler;
 pub mod downloader;
 pub mod uploader;
+
+pub mod planted;

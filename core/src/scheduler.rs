@@ -39,6 +39,7 @@ mod rank;
 mod seeding;
 mod swarm;
 mod view;
+mod zone;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -224,6 +225,11 @@ impl Scheduler {
     /// [`Output::TellDigests`] speaks of.
     pub fn digests(&self, peer: PeerKey) -> &[(u32, PieceDigest)] {
         self.peers.get(peer).map_or(&[], |peer| self.swarms[peer.swarm].digest_log())
+    }
+
+    /// A hash of the source's validators for a peer's task; 0 while none is known.
+    pub fn source_version(&self, peer: PeerKey) -> u64 {
+        self.peers.get(peer).map_or(0, |peer| self.swarms[peer.swarm].version)
     }
 
     /// The peers of a task, in no particular order; nothing for an unknown task.

@@ -1,5 +1,6 @@
 //! Rate limits: how many bytes may pass by when.
 
+use crate::planted::{Bug, is_planted};
 use crate::time::{Duration, Instant, micros};
 
 /// Credit is counted in millionths of a byte: rate (bytes per second) times microseconds, exactly.
@@ -63,7 +64,8 @@ impl TokenBucket {
 
     fn settle(&mut self, now: Instant) {
         if let Some(rate) = self.rate_bytes_per_sec {
-            let earned = i128::from(rate.max(1)) * i128::from(micros(now - self.settled));
+            let times = if is_planted(Bug::LimiterRefillsTwice) { 2 } else { 1 };
+            let earned = times * i128::from(rate.max(1)) * i128::from(micros(now - self.settled));
             self.credit = (self.credit + earned).min(i128::from(self.burst_bytes) * SCALE);
         }
         self.settled = self.settled.max(now);

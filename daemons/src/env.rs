@@ -6,9 +6,11 @@
 
 pub mod disk;
 pub mod net;
+pub mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use df_core::rng::Rng;
@@ -18,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use disk::{Disk, RealDisk};
 use net::{Net, RealNet};
+use watch::Watch;
 
 use crate::peer::store::index::{MemoryIndex, Opener, SledIndex};
 
@@ -30,6 +33,8 @@ pub struct Env {
     pub disk: Arc<dyn Disk>,
     /// Monotonic and wall time.
     pub clock: Clock,
+    /// Who looks on, in a simulation.
+    pub watch: Option<Arc<dyn Watch>>,
     seed: u64,
     data: Option<Handle>,
     index: Opener,
@@ -47,6 +52,7 @@ impl Env {
             net: Arc::new(RealNet),
             disk: Arc::new(RealDisk),
             clock: Clock::start(),
+            watch: None,
             seed,
             data,
             index: SledIndex::open,
@@ -55,7 +61,7 @@ impl Env {
 
     /// A made-up world, everything on the current thread.
     pub fn simulated(net: Arc<dyn Net>, disk: Arc<dyn Disk>, clock: Clock, seed: u64) -> Self {
-        Self { net, disk, clock, seed, data: None, index: MemoryIndex::open }
+        Self { net, disk, clock, watch: None, seed, data: None, index: MemoryIndex::open }
     }
 
     /// The seed of one machine or part, different for each `label`.
@@ -83,7 +89,7 @@ impl Env {
     }
 
     /// Runs a call that may block for long (fsync, allocation, hashing a file): on a thread of its
-    /// own in production, in place in a simulation.
+    /// own in production, in place in a simulation, when the time it takes is over.
     ///
     /// # Panics
     /// Passes on a panic of `call`.
@@ -93,7 +99,13 @@ impl Env {
                 Ok(value) => value,
                 Err(failed) => std::panic::resume_unwind(failed.into_panic()),
             },
-            None => call(),
+            None => {
+                let delay = self.disk.delay();
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
+                call()
+            }
         }
     }
 }
@@ -101,11 +113,12 @@ impl Env {
 /// Monotonic time since the daemon's start, and wall time for people and for TTLs.
 ///
 /// Both follow tokio's clock, so they stand still when a simulation stops time; a simulation may
-/// skew the wall.
+/// skew the wall, and move it.
 #[derive(Clone, Debug)]
 pub struct Clock {
     zero: tokio::time::Instant,
-    wall_at_zero: Duration,
+    /// What the wall showed at zero, in microseconds after the Unix epoch.
+    wall_at_zero_us: Arc<AtomicU64>,
 }
 
 impl Clock {
@@ -118,7 +131,14 @@ impl Clock {
     /// A clock that starts now, with a wall clock that shows `wall_at_zero` after the Unix epoch.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock is virtual in a simulation")]
     pub fn with_wall(wall_at_zero: Duration) -> Self {
-        Self { zero: tokio::time::Instant::now(), wall_at_zero }
+        let wall_at_zero_us = Arc::new(AtomicU64::new(df_core::time::micros(wall_at_zero)));
+        Self { zero: tokio::time::Instant::now(), wall_at_zero_us }
+    }
+
+    /// Sets the wall clock, as an operator or a time server may; what is monotonic goes on.
+    pub fn set_wall(&self, wall: Duration) {
+        let at_zero = wall.saturating_sub(self.now() - Instant::ZERO);
+        self.wall_at_zero_us.store(df_core::time::micros(at_zero), Ordering::Relaxed);
     }
 
     /// Monotonic time for machines.
@@ -134,6 +154,6 @@ impl Clock {
 
     /// Wall time since the Unix epoch.
     pub fn wall(&self) -> Duration {
-        self.wall_at_zero + (self.now() - Instant::ZERO)
+        Duration::from_micros(self.wall_at_zero_us.load(Ordering::Relaxed)) + (self.now() - Instant::ZERO)
     }
 }

@@ -315,20 +315,26 @@ impl Peer {
             let task = request.id();
             match peer.join(request, options, None).await {
                 Ok(waiting) if waiting.job().outcome().borrow().is_none() => waiting.job().make_duty(),
-                // It is here already; its scheduler does not know.
+                // It is here already. If its scheduler knows, telling it once more would make it take the
+                // grants back that others have of this host, and wake it anew, for ever.
+                Ok(_) if peer.0.links.has_told(&task) => {}
                 Ok(_) => peer.0.links.register(&peer, &task),
                 Err(failure) => tracing::warn!(%task, %failure, "cannot fetch for the scheduler"),
             }
         });
     }
 
-    /// Takes over how a content is cut, and its room. False if the task has ended by it.
-    async fn adopt_plan(&self, task: &TaskId, plan: PiecePlan) -> bool {
+    /// Takes over how a content is cut, its room, and which version it is of. False if the task has
+    /// ended by it.
+    async fn adopt_plan(&self, task: &TaskId, plan: PiecePlan, version: u64) -> bool {
         let Some(job) = self.job(task) else { return false };
         let (store, stored) = (self.0.store.clone(), job.stored.clone());
-        let result = self.0.env.blocking(move || store.set_plan(&stored, plan)).await;
-        let Err(failure) = result else { return true };
+        let adopt = move || store.set_plan(&stored, plan).and_then(|()| stored.adopt_version_hash(version));
+        let Err(failure) = self.0.env.blocking(adopt).await else { return true };
         if self.close_job(task).is_some() {
+            if failure.code == Code::Protocol {
+                self.forget_task(task);
+            }
             self.0.downloader.tell(Input::TaskClosed { task: *task }).await;
             job.finish(Err(failure));
         }

@@ -1,12 +1,11 @@
 //! One task that owns one machine: facts in by a bounded inbox, effects out to a driver.
 
-use std::fmt::Debug;
-
 use df_core::machine::Machine;
 use df_core::time::{Deadline, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::env::watch::Seen;
 use crate::env::{Clock, Env};
 
 /// Inputs that may wait for a machine. Whoever sends one more waits.
@@ -60,38 +59,44 @@ pub fn inbox<I>() -> (Inbox<I>, Mail<I>) {
 /// Runs a machine until `shutdown` or until nobody is left who could tell it anything.
 pub async fn run<M, D>(env: Env, mut machine: M, mut driver: D, mut mail: Mail<M::Input>, shutdown: CancellationToken)
 where
-    M: Machine + Send,
-    M::Input: Debug + Send,
-    M::Output: Debug,
+    M: Machine + Seen + Send,
+    M::Input: Seen + Send,
+    M::Output: Seen,
     D: Driver<M>,
 {
     let mut checks = Checks { clock: env.clock.clone(), next: Instant::ZERO };
     loop {
-        drain(&mut machine, &mut driver, &mut checks);
+        drain(&env, &mut machine, &mut driver, &mut checks);
         driver.settled(&machine);
+        if let Some(watch) = &env.watch {
+            watch.settled(&machine);
+        }
         let deadline = machine.poll_timeout();
         tokio::select! { biased;
             () = shutdown.cancelled() => return,
             () = sleep_until(&env.clock, deadline) => machine.handle_timeout(env.clock.now()),
             input = mail.0.recv() => {
                 let Some(input) = input else { return };
-                hear(&mut machine, &env.clock, input);
+                hear(&env, &mut machine, input);
                 for _ in 1..BATCH_LIMIT {
-                    drain(&mut machine, &mut driver, &mut checks);
+                    drain(&env, &mut machine, &mut driver, &mut checks);
                     let Ok(input) = mail.0.try_recv() else { break };
-                    hear(&mut machine, &env.clock, input);
+                    hear(&env, &mut machine, input);
                 }
             }
         }
     }
 }
 
-fn hear<M: Machine>(machine: &mut M, clock: &Clock, input: M::Input)
+fn hear<M: Machine>(env: &Env, machine: &mut M, input: M::Input)
 where
-    M::Input: Debug,
+    M::Input: Seen,
 {
     tracing::trace!(?input, "told");
-    machine.handle_input(clock.now(), input);
+    if let Some(watch) = &env.watch {
+        watch.told(&input);
+    }
+    machine.handle_input(env.clock.now(), input);
 }
 
 /// When a machine's invariants are checked: after each step as long as that takes no time, as in a
@@ -113,13 +118,16 @@ impl Checks {
     }
 }
 
-fn drain<M: Machine, D: Driver<M>>(machine: &mut M, driver: &mut D, checks: &mut Checks)
+fn drain<M: Machine + Seen, D: Driver<M>>(env: &Env, machine: &mut M, driver: &mut D, checks: &mut Checks)
 where
-    M::Output: Debug,
+    M::Output: Seen,
 {
     checks.check(machine);
     while let Some(output) = machine.poll_output() {
         tracing::trace!(?output, "wants");
+        if let Some(watch) = &env.watch {
+            watch.wants(machine, &output);
+        }
         driver.act(machine, output);
     }
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
+use df_core::planted::{Bug, is_planted};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -45,7 +46,11 @@ where
     reporter.set_service_status(S::NAME, tonic_health::ServingStatus::Serving).await;
     let router = server
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_LIMIT))
+        .http2_keepalive_timeout(Some(if is_planted(Bug::SilenceIgnored) {
+            Duration::from_secs(1 << 24)
+        } else {
+            KEEP_ALIVE_LIMIT
+        }))
         .max_concurrent_streams(STREAM_LIMIT)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESET_LIMIT))
         .add_service(service)

@@ -10,6 +10,7 @@ pub mod oracle;
 pub mod trace;
 
 pub mod des;
+pub mod turmoil;
 pub mod scenario;
 pub mod report;
 pub mod figures;

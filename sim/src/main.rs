@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use df_sim::outcome::Outcome;
 use df_sim::plan::{Driver, Plan, Policy};
-use df_sim::{des, figures, oracle, report, scenario};
+use df_sim::{des, figures, oracle, report, scenario, turmoil};
 
 /// Run a swarm in simulated time and compare it with what no policy can beat
 ///
@@ -138,6 +138,9 @@ impl Flags {
 }
 
 fn main() -> ExitCode {
+    if turmoil::cli::is_meant() {
+        return turmoil::cli::main();
+    }
     let flags = Flags::parse();
     match run(&flags) {
         Ok(true) => ExitCode::SUCCESS,

@@ -25,6 +25,9 @@ impl Step {
 /// The short simulation; this is the one place that says how CI calls the simulator.
 const SIMULATION: &[&str] = &["xtask", "sim", "--checked", "--faults", "1000"];
 
+/// The real daemons under faults: each seed once, and some twice, to see that the same happens again.
+const DAEMONS: &[&str] = &["xtask", "sim", "--engine", "turmoil", "--seeds", "200", "--meta", "10"];
+
 const STEPS: &[Step] = &[
     Step { name: "fmt", arguments: &["fmt", "--all", "--check"] },
     Step { name: "tidy", arguments: &["xtask", "tidy"] },
@@ -32,6 +35,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"] },
     Step { name: "test", arguments: &["test", "--workspace"] },
     Step { name: "sim", arguments: SIMULATION },
+    Step { name: "daemons", arguments: DAEMONS },
 ];
 
 /// Run every check that must pass before a change is merged
@@ -156,15 +160,15 @@ mod tests {
 
     #[test]
     fn without_flags_every_step_runs_in_order_of_cost() {
-        assert_eq!(names(None, None), ["fmt", "tidy", "codegen", "clippy", "test", "sim"]);
+        assert_eq!(names(None, None), ["fmt", "tidy", "codegen", "clippy", "test", "sim", "daemons"]);
     }
 
     #[test]
     fn only_takes_one_step_and_from_takes_the_rest() {
         assert_eq!(names(Some("clippy"), None), ["clippy"]);
-        assert_eq!(names(None, Some("clippy")), ["clippy", "test", "sim"]);
+        assert_eq!(names(None, Some("clippy")), ["clippy", "test", "sim", "daemons"]);
         assert_eq!(names(Some("fmt"), None), ["fmt"]);
-        assert_eq!(names(None, Some("sim")), ["sim"]);
+        assert_eq!(names(None, Some("daemons")), ["daemons"]);
     }
 
     #[test]

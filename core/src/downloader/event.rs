@@ -97,6 +97,8 @@ pub enum Input {
     },
     /// The scheduler took a grant back.
     Revoked {
+        /// The task: another task's scheduler may have given the same number.
+        task: TaskId,
         /// The grant.
         grant: GrantId,
     },

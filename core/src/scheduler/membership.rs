@@ -67,10 +67,15 @@ impl Scheduler {
     }
 
     pub(super) fn peer_registered(&mut self, now: Instant, registration: Registration) {
-        let request = registration.request;
+        let (request, task) = (registration.request, registration.task);
         match self.admit(now, registration) {
             Ok(key) => self.welcome(now, request, key),
-            Err(why) => self.outbox.push(Output::Refuse { request, why }),
+            Err(why) => {
+                self.outbox.push(Output::Refuse { request, why });
+                if let Some(swarm) = self.tasks.get(&task) {
+                    self.ensure_source(now, *swarm);
+                }
+            }
         }
     }
 
@@ -79,10 +84,11 @@ impl Scheduler {
         let Registration { host, peer: id, task, plan, held, digests, cached, .. } = registration;
         let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
         let (is_seed, zone) = (known.is_seed(), known.info.zone);
-        // One peer for each host and task: a new registration replaces the old one.
+        // One peer for each host and task: a new registration replaces the old one. Nobody looks for a source
+        // meanwhile: what the host had is missing for this moment alone.
         let old = self.tasks.get(&task).and_then(|swarm| self.peer_on(host, *swarm));
         if let Some(old) = old {
-            self.peer_left(now, old);
+            self.remove_peer(now, old);
         }
         let key = self.swarm_for(now, task)?;
         let swarm = &mut self.swarms[key];

@@ -117,7 +117,9 @@ fn grants_for_pieces_that_are_here_or_coming_or_not_there_are_answered() {
 fn a_revoked_transfer_is_given_up_and_its_late_end_ignored() {
     let mut bench = Bench::new(true);
     let fetch = bench.begin(1, 0);
-    assert_eq!(bench.tell(Input::Revoked { grant: GrantId(1) }), [Output::AbortFetch { fetch }]);
+    let other = TaskId::from_bytes([9; 32]);
+    assert_eq!(bench.tell(Input::Revoked { task: other, grant: GrantId(1) }), [], "another scheduler's grant");
+    assert_eq!(bench.tell(Input::Revoked { task: TASK, grant: GrantId(1) }), [Output::AbortFetch { fetch }]);
     assert_eq!(bench.end(fetch, 0), []);
     assert_eq!(bench.tell(Input::FetchNearlyFinished { fetch }), []);
 }

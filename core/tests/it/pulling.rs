@@ -143,6 +143,29 @@ fn one_of_those_who_pull_goes_to_the_source_and_the_others_are_offered_it() {
     }
 }
 
+/// A seed that has everything registers anew, as it does when it is woken, while somebody fetches from it.
+#[test]
+fn a_holder_that_registers_anew_is_not_missed_in_between() {
+    let mut bench = Bench::new();
+    let has_all = |registration: &mut Registration| {
+        registration.plan = PiecePlan::with_piece_len(30, 10).ok();
+        registration.digests = (0..3).map(|piece| (piece, digest(piece))).collect();
+        registration.held = PiecePlan::with_piece_len(30, 10).unwrap().pieces().collect();
+        registration.is_wanting = false;
+    };
+    let seed = bench.host(HostKind::Seed);
+    bench.join(seed, Mode::Granted, has_all);
+    let host = bench.host(HostKind::Normal);
+    let child = bench.join(host, Mode::Granted, |_| {});
+    bench.outputs.clear();
+    bench.join(seed, Mode::Granted, has_all);
+    let is_woken = |output: &Output| matches!(output, Output::WakeSeed { .. });
+    assert!(!bench.outputs.iter().any(is_woken), "{:?}", bench.outputs);
+    assert!(!bench.is_sent_to_source(child));
+    let is_granted = |output: &Output| matches!(output, Output::Grant { peer, .. } if *peer == child);
+    assert!(bench.outputs.iter().any(is_granted), "{:?}", bench.outputs);
+}
+
 #[test]
 fn a_seed_is_woken_before_anybody_who_pulls_is_sent() {
     let mut bench = Bench::new();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use df_core::planted::{Bug, is_planted};
 use http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
@@ -34,7 +35,11 @@ where
     Ok(Endpoint::from(uri)
         .connect_timeout(CONNECT_LIMIT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_LIMIT)
+        .keep_alive_timeout(if is_planted(Bug::SilenceIgnored) {
+            Duration::from_secs(1 << 24)
+        } else {
+            KEEP_ALIVE_LIMIT
+        })
         .keep_alive_while_idle(true)
         .connect_with_connector_lazy(connector))
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, ioctl_ficlone, linkat, statvfs};
 
@@ -25,6 +26,15 @@ pub trait Disk: Send + Sync + 'static {
     /// Gives an open file a second name. Not every file system, nor every user, can.
     fn link(&self, _from: BorrowedFd<'_>, _to: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Opens somebody else's file for reading alone, such as one to be imported. What is no file has
+    /// no end, and opening it does not wait for one.
+    fn open_foreign(&self, path: &Path) -> io::Result<File> {
+        use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+        // Links such as /proc/self/fd/7 would lead to what this process has open, not the caller.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?.into())
     }
 
     /// Removes a file.
@@ -49,6 +59,12 @@ pub trait Disk: Send + Sync + 'static {
     /// Different after every start of the machine: what was written before and not synced may be
     /// lost.
     fn boot_id(&self) -> [u8; 16];
+
+    /// How long the next call that may block for long takes, in a simulation. Where calls take their
+    /// own time it is nothing.
+    fn delay(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Bytes on a file system.

@@ -31,8 +31,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A source of incoming connections of some other world than the kernel's.
 pub trait Accept: Send {
-    /// The next connection and where it comes from.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
+    /// The next connection and who is at its other end.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, Remote)>>;
     /// The address it listens on.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
@@ -90,7 +90,7 @@ impl Listener {
             }
             Self::Other(listener) => {
                 let (stream, from) = listener.accept().await?;
-                Ok((Conn::Other(stream), Remote::Tcp(from)))
+                Ok((Conn::Other(stream), from))
             }
         }
     }

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use super::Peer;
 use super::fetch::{FetchError, PieceRequest};
 use super::job::Job;
-use super::origin::OriginRun;
+use super::origin::{Claims, OriginRun};
 use super::store::{Incoming, Settling, StoredTask};
 use super::whole;
 use crate::pump::{Driver, Inbox};
@@ -37,7 +37,27 @@ pub(super) struct Effects {
 
 enum Running {
     Piece(PieceFetch),
-    Source(AbortHandle, Arc<AtomicU32>),
+    Source(SourceRun),
+}
+
+/// A run from the source.
+struct SourceRun {
+    handle: AbortHandle,
+    job: Arc<Job>,
+    /// Piece after its last.
+    to: Arc<AtomicU32>,
+    claims: Claims,
+}
+
+impl SourceRun {
+    /// Whether it is over and done with, like that of a piece.
+    fn is_settled(&self, machine: &Downloader, fetch: FetchId) -> bool {
+        if !self.handle.is_finished() || machine.is_fetching(fetch) || !self.claims.is_final() {
+            return false;
+        }
+        self.claims.give_back(&self.job.stored);
+        true
+    }
 }
 
 /// A piece on its way from a parent.
@@ -93,9 +113,10 @@ impl Effects {
         let Some(job) = self.peer.job(&task) else { return };
         let to = Arc::new(AtomicU32::new(to.unwrap_or(u32::MAX)));
         let throttle = self.peer.source_throttle().and(job.limit.clone());
-        let run = OriginRun::new(self.peer.clone(), job, fetch, (from, to.clone()), throttle);
+        let claims = Claims::default();
+        let run = OriginRun::new(self.peer.clone(), job.clone(), fetch, (from, to.clone()), throttle, claims.clone());
         let handle = self.peer.env().spawn_data(run.run()).abort_handle();
-        self.running.insert(fetch, Running::Source(handle, to));
+        self.running.insert(fetch, Running::Source(SourceRun { handle, job, to, claims }));
     }
 
     fn abort(&mut self, fetch: FetchId) {
@@ -104,13 +125,20 @@ impl Effects {
                 piece.handle.abort();
                 piece.is_aborted = true;
             }
-            Some(Running::Source(handle, _)) => handle.abort(),
+            Some(Running::Source(source)) => source.handle.abort(),
             None => {}
         }
     }
 
     fn keep(&self, task: TaskId, piece: PieceNumber, digest: PieceDigest) {
         let (peer, Some(job)) = (self.peer.clone(), self.peer.job(&task)) else { return };
+        for running in self.running.values() {
+            if let Running::Source(source) = running
+                && source.job.task == task
+            {
+                source.claims.settle(piece);
+            }
+        }
         self.peer.env().spawn_data(async move {
             let result = job.stored.keep(piece, digest).map_err(|failure| {
                 job.note_failure(failure);
@@ -182,8 +210,8 @@ impl Driver<Downloader> for Effects {
             }
             Output::FetchSource { fetch, task, from, to } => self.fetch_source(fetch, task, from, to),
             Output::TrimSource { fetch, to } => {
-                if let Some(Running::Source(_, limit)) = self.running.get(&fetch) {
-                    limit.store(to, Ordering::Relaxed);
+                if let Some(Running::Source(source)) = self.running.get(&fetch) {
+                    source.to.store(to, Ordering::Relaxed);
                 }
             }
             Output::AskParent { task, parent } => ask_parent(&self.peer, task, parent),
@@ -195,7 +223,7 @@ impl Driver<Downloader> for Effects {
     fn settled(&mut self, machine: &Downloader) {
         self.running.retain(|fetch, running| match running {
             Running::Piece(piece) => !piece.is_settled(machine, *fetch),
-            Running::Source(handle, _) => !handle.is_finished(),
+            Running::Source(source) => !source.is_settled(machine, *fetch),
         });
         let is_sound = machine.is_sound(self.peer.env().clock.now());
         if is_sound != self.was_sound && self.uploader.try_tell(uploader::Input::StandingChanged { is_sound }) {

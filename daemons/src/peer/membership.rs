@@ -19,6 +19,7 @@ use df_api::v1::V1Name;
 use df_core::downloader::{Input, LinkState, Report};
 use df_core::hash_ring::HashRing;
 use df_core::id::{HostId, TaskId};
+use df_core::planted::{Bug, is_planted};
 use df_core::rng::Rng;
 use df_core::time::{Instant, micros};
 use hyper_util::rt::TokioIo;
@@ -204,6 +205,11 @@ impl Links {
         self.owner(task).is_some()
     }
 
+    /// Whether a task's scheduler was told, over the stream it has now, that this host is in the task.
+    pub fn has_told(&self, task: &TaskId) -> bool {
+        self.owner(task).is_some_and(|link| lock(&link).tasks.contains_key(task))
+    }
+
     /// How a task's scheduler can be reached.
     pub fn state(&self, task: &TaskId, now: Instant) -> LinkState {
         let is_expected = |link: &Arc<Mutex<Link>>| now - lock(link).lost < EXPECTED_TERM;
@@ -269,7 +275,9 @@ impl Links {
     fn leave_all_but(&self, task: &TaskId, but: Option<&str>) {
         for (_, link) in self.roster().links.iter().filter(|(name, _)| Some(name.as_str()) != but) {
             let mut link = lock(link);
-            if let Some(session) = link.forget(task) {
+            if let Some(session) = link.forget(task)
+                && !is_planted(Bug::LeaveNotTold)
+            {
                 link.send(Up::PeerLeft(wire::PeerLeft { session }));
             }
         }

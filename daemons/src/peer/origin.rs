@@ -5,19 +5,23 @@ mod climb;
 mod lane;
 mod stretch;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use df_api::failure::{Code, Failure};
 use df_core::downloader::{FetchId, Input, SourceFailure};
-use df_core::piece::PiecePlan;
+use df_core::piece::{PieceNumber, PiecePlan};
+use df_core::planted::{Bug, is_planted};
 use tokio::task::JoinSet;
 
 use super::Peer;
 use super::job::Job;
 use super::source::{SourceError, SourceErrorKind};
+use super::store::{Incoming, StoredTask};
 use super::throttle::Throttle;
+use crate::sync::lock;
 use climb::{Climb, Step};
 use lane::Lane;
 use stretch::{Stretch, Stretches};
@@ -38,6 +42,37 @@ pub(super) struct OriginRun {
     lane_target: AtomicU32,
     /// Whether a connection is being tried, so that nobody should take on much.
     is_trying: AtomicBool,
+    claims: Claims,
+}
+
+/// Pieces that a run has claimed in the store and of which nobody has said that they are kept. Cheap to
+/// clone: who holds a clone may still claim.
+#[derive(Clone, Default)]
+pub(super) struct Claims(Arc<Mutex<BTreeMap<PieceNumber, Arc<Incoming>>>>);
+
+impl Claims {
+    fn note(&self, piece: PieceNumber, incoming: Arc<Incoming>) {
+        lock(&self.0).insert(piece, incoming);
+    }
+
+    /// The piece is going to be kept.
+    pub(super) fn settle(&self, piece: PieceNumber) {
+        lock(&self.0).remove(&piece);
+    }
+
+    /// Whether the run and all its connections are gone.
+    pub(super) fn is_final(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// Gives back what is left: whoever had to say what becomes of it does not want it any more, and the
+    /// piece could never be fetched again.
+    pub(super) fn give_back(&self, stored: &StoredTask) {
+        let left = std::mem::take(&mut *lock(&self.0));
+        for (piece, incoming) in left.into_iter().filter(|_| !is_planted(Bug::ClaimNotGivenBack)) {
+            stored.drop_incoming(piece, &incoming);
+        }
+    }
 }
 
 /// Why a run ended early.
@@ -73,6 +108,7 @@ impl OriginRun {
         fetch: FetchId,
         (from, to): (u32, Arc<AtomicU32>),
         throttle: Throttle,
+        claims: Claims,
     ) -> Self {
         Self {
             peer,
@@ -84,6 +120,7 @@ impl OriginRun {
             lanes: AtomicU32::new(1),
             lane_target: AtomicU32::new(1),
             is_trying: AtomicBool::new(false),
+            claims,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use df_api::failure::{Code, Failure};
+use df_core::planted::{Bug, is_planted};
 use tokio::sync::watch;
 
 use super::job::Job;
@@ -103,7 +104,7 @@ pub(super) async fn verify(env: &Env, job: &Arc<Job>) -> Result<(), Failure> {
     }
     let (expected, len) = (expected(job)?, job.stored.plan().and_then(|plan| plan.content_len()).unwrap_or(0));
     let found = hash(env, job, len).await?;
-    if found == expected {
+    if found == expected || is_planted(Bug::WholeNotVerified) {
         return job.stored.note_verified(&job.request.meta.digest);
     }
     Err(Failure::new(Code::Digest, format!("{} is not what it should be", job.request.shown()))

@@ -37,7 +37,8 @@ impl Driver<Scheduler> for Effects {
             Output::Refuse { request, why } => books.refused(request, refusal(why)),
             Output::TellPlan { peer, plan } => {
                 let (plan, stamp) = (Some(convert::plan_message(&plan)), stamp_of(machine, peer));
-                books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, stamp }));
+                let version = machine.source_version(peer);
+                books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, stamp, version }));
             }
             Output::TellDigests { peer, from, to } => {
                 let known = machine.digests(peer).get(from as usize..to as usize).unwrap_or_default();
@@ -56,7 +57,7 @@ impl Driver<Scheduler> for Effects {
             Output::Revoke { peer, grant } => {
                 let grant = grant.data().as_ffi();
                 books.forget_grant(grant);
-                books.tell(peer, |_| Down::Revoke(wire::Revoke { grant }));
+                books.tell(peer, |session| Down::Revoke(wire::Revoke { grant, session }));
             }
             Output::FetchSource { peer, from, to } => {
                 books.tell(peer, |session| Down::FetchSource(wire::FetchSource { session, from, to }));

@@ -89,7 +89,7 @@ impl Town {
             }
             Output::Revoke { peer, grant } => {
                 let grant = GrantId(grant.data().as_ffi());
-                self.send(peer, downloader::Input::Revoked { grant });
+                self.send(peer, downloader::Input::Revoked { task, grant });
             }
             Output::FetchSource { peer, from, to } => {
                 self.send(peer, downloader::Input::SourceGranted { task, from, to });

@@ -528,6 +528,9 @@ pub struct TellPlan {
     /// Version of a cached content's name; 0 while nobody has it.
     #[prost(uint64, tag = "3")]
     pub stamp: u64,
+    /// A hash of the source's validators, 0 without any: what comes from a source with others is another content.
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TellDigests {
@@ -570,6 +573,9 @@ pub struct Parent {
 pub struct Revoke {
     #[prost(uint64, tag = "1")]
     pub grant: u64,
+    /// Whose it is: two schedulers may give the same number.
+    #[prost(uint64, tag = "2")]
+    pub session: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchSource {

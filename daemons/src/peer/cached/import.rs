@@ -13,6 +13,7 @@ use df_api::failure::{Code, Failure};
 use df_api::task::TaskRequest;
 use df_core::id::PieceDigest;
 use df_core::piece::PiecePlan;
+use df_core::planted::{Bug, is_planted};
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::{Digest, Hasher};
@@ -293,6 +294,7 @@ impl Import {
         let found = whole.map(Hasher::finish);
         if let (Some(expected), Some(found)) = (expected, found)
             && expected != found
+            && !is_planted(Bug::ImportNotVerified)
         {
             return Err(Failure::new(Code::Digest, format!("the content is not {expected}"))
                 .because(format!("its digest is {found}"))

@@ -10,7 +10,6 @@ use df_api::failure::{Code, Failure};
 use df_api::task::{LABEL_LIMIT, TaskRequest};
 use df_core::piece::ByteRange;
 use futures_util::stream::BoxStream;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use tonic::Status;
 
 use super::caller::Caller;
@@ -75,14 +74,12 @@ async fn open_as(peer: &Peer, remote: Remote, path: &str) -> Result<File, Failur
     }
     let shown = path.to_owned();
     let open = {
-        let path = shown.clone();
-        // Links such as /proc/self/fd/7 would lead to what this process has open, not the caller.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        move || Ok(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?)
+        let (disk, path) = (peer.env().disk.clone(), shown.clone());
+        move || disk.open_foreign(Path::new(&path))
     };
     let opened = caller.act(peer.env(), open).await;
     let cannot = |error| Failure::new(Code::LocalIo, format!("cannot read {shown}")).because(error);
-    opened.map(File::from).map_err(cannot)
+    opened.map_err(cannot)
 }
 
 /// Exports a content to a path, for a Dragonfly v1 client: written with its rights, under its name when

@@ -122,31 +122,35 @@ async fn greet(mut conn: Conn, remote: Remote, tickets: &Tickets, offers: &Offer
     let mut first = [0; 4];
     conn.read_exact(&mut first).await.ok()?;
     match (first, conn) {
-        (MAGIC, Conn::Unix(stream)) => drop(hand_over(stream, tickets).await),
+        (MAGIC, conn) => drop(hand_over(conn, tickets).await),
         (offer::MAGIC, Conn::Unix(stream)) => drop(offers.take_in(stream, remote).await),
-        (MAGIC | offer::MAGIC, _) => {}
+        (offer::MAGIC, _) => {}
         (_, conn) => return Some(Conn::Other(Box::new(Begun { first, taken: 0, conn }))),
     }
     None
 }
 
-async fn hand_over(mut stream: UnixStream, tickets: &Tickets) -> io::Result<()> {
+async fn hand_over(mut conn: Conn, tickets: &Tickets) -> io::Result<()> {
     let mut ticket = Ticket::default();
-    stream.read_exact(&mut ticket).await?;
+    conn.read_exact(&mut ticket).await?;
     let opened = match tickets.redeem(&ticket) {
         Some(stored) => read_only(&stored),
         None => Err(io::Error::other("the ticket is not, or no longer, good")),
     };
-    match opened {
-        Ok(descriptor) => send_descriptor(&stream, &descriptor).await,
-        Err(error) => {
-            let message = error.to_string();
-            let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
-            stream.write_all(&[1]).await?;
-            stream.write_all(&len.to_le_bytes()).await?;
-            stream.write_all(&message.as_bytes()[..usize::from(len)]).await
-        }
+    match (opened, conn) {
+        (Ok(descriptor), Conn::Unix(stream)) => send_descriptor(&stream, &descriptor).await,
+        // Nothing but a unix socket carries a descriptor.
+        (Ok(_), mut conn) => refuse(&mut conn, &io::ErrorKind::Unsupported.into()).await,
+        (Err(error), mut conn) => refuse(&mut conn, &error).await,
     }
+}
+
+async fn refuse(conn: &mut Conn, error: &io::Error) -> io::Result<()> {
+    let message = error.to_string();
+    let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    conn.write_all(&[1]).await?;
+    conn.write_all(&len.to_le_bytes()).await?;
+    conn.write_all(&message.as_bytes()[..usize::from(len)]).await
 }
 
 /// Another descriptor of the same file, for reading alone.

@@ -77,7 +77,9 @@ impl Keeper {
                     parent: host,
                 })
             }
-            Down::Revoke(revoke) => Some(Input::Revoked { grant: GrantId(revoke.grant) }),
+            Down::Revoke(revoke) => {
+                self.task(revoke.session).map(|task| Input::Revoked { task, grant: GrantId(revoke.grant) })
+            }
             Down::FetchSource(fetch) => {
                 self.task(fetch.session).map(|task| Input::SourceGranted { task, from: fetch.from, to: fetch.to })
             }
@@ -107,7 +109,7 @@ impl Keeper {
         match (self.task(told.session), plan) {
             (Some(task), Ok(plan)) => {
                 self.links.note_stamp(&self.peer, task, told.stamp);
-                self.peer.adopt_plan(&task, plan).await
+                self.peer.adopt_plan(&task, plan, told.version).await
             }
             _ => true,
         }

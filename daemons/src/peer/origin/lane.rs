@@ -6,10 +6,11 @@ use bytes::Bytes;
 use df_api::failure::{Code, Failure};
 use df_core::downloader::Input;
 use df_core::piece::{PieceNumber, PiecePlan};
+use df_core::planted::{Bug, is_planted};
 
 use super::stretch::{FIRST_LEN, Stretch};
 use super::{Broken, OriginRun};
-use crate::peer::source::{SourceRange, SourceRequest, SourceResponse, Trust, Version};
+use crate::peer::source::{SourceRange, SourceRequest, SourceResponse, Trust};
 use crate::peer::store::PieceWriter;
 
 /// Attempts to go on after a body that broke off, as long as none brought a byte.
@@ -56,7 +57,11 @@ impl Lane {
             let before = cursor.offset;
             match self.read_body(&mut cursor).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => attempts = 0,
+                Ok(false) if cursor.offset > before => attempts = 0,
+                Ok(false) if attempts >= RESUME_LIMIT && !is_planted(Bug::SourceAskedForEver) => {
+                    return Err(Failure::new(Code::Protocol, "the source ends before its content does").into());
+                }
+                Ok(false) => attempts += 1,
                 Err(broken) => {
                     attempts = if cursor.offset > before { 1 } else { attempts + 1 };
                     if !broken.is_resumable || attempts > RESUME_LIMIT || self.run.job.stored.plan().is_none() {
@@ -90,6 +95,9 @@ impl Lane {
         let mut response = self.open(cursor.offset).await?;
         self.adopt(&response, cursor).await?;
         let mut skip = cursor.offset.saturating_sub(response.start);
+        if is_planted(Bug::SkipOneShort) {
+            skip = skip.saturating_sub(1);
+        }
         while let Some(mut chunk) = response.chunk().await? {
             let skipped = skip.min(chunk.len() as u64);
             skip -= skipped;
@@ -135,7 +143,9 @@ impl Lane {
             .trust(trust)
             .insecure(job.options.is_insecure)
             .range(range);
-        if let Some(version) = job.stored.version() {
+        if let Some(version) = job.stored.version()
+            && !is_planted(Bug::VersionIgnored)
+        {
             request = request.pinned(version);
         }
         job.note_source_request();
@@ -155,6 +165,7 @@ impl Lane {
     /// Learns from an answer how the content is cut, and tells.
     async fn adopt(&mut self, response: &SourceResponse, cursor: &mut Cursor) -> Result<(), Broken> {
         let stored = &self.run.job.stored;
+        stored.adopt_version_hash(response.version.hash())?;
         let asked = self.run.job.request.piece_len;
         let known = stored.plan();
         let plan = match (response.version.content_len, known) {
@@ -173,7 +184,7 @@ impl Lane {
             return Err(Failure::new(Code::Protocol, "the source sent other bytes than were asked for").into());
         }
         let is_ranged = response.accepts_ranges;
-        let version = version_hash(&response.version);
+        let version = response.version.hash();
         self.run.tell(Input::SourceOpened { fetch: self.run.fetch, plan, is_ranged, version }).await;
         Ok(())
     }
@@ -198,7 +209,8 @@ impl Lane {
         let range = plan.range(piece);
         let is_at_start = range.start == cursor.offset;
         cursor.writer = if is_at_start { self.run.job.stored.begin(piece) } else { None };
-        if cursor.writer.is_some() {
+        if let Some(writer) = &cursor.writer {
+            self.run.claims.note(piece, writer.incoming());
             self.run.tell(Input::SourceStarted { fetch: self.run.fetch, piece }).await;
             return Ok(Step::Write);
         }
@@ -234,6 +246,15 @@ impl Lane {
     async fn ended(&self, cursor: &mut Cursor, response: &SourceResponse) -> Result<bool, Broken> {
         let stored = &self.run.job.stored;
         let Some(mut plan) = stored.plan().filter(|plan| plan.content_len().is_none()) else {
+            let len = stored.plan().and_then(|plan| plan.content_len());
+            if len == Some(cursor.offset)
+                && !is_planted(Bug::SourceAskedForEver)
+                && let Some(writer) = cursor.writer.take()
+            {
+                // Begun before the length was known, and told meanwhile: it is shorter than it was to be.
+                let (piece, (_, digest)) = (writer.piece(), writer.finish_short());
+                self.run.tell(Input::SourceArrived { fetch: self.run.fetch, piece, digest }).await;
+            }
             let next = stored.plan().and_then(|plan| plan.piece_at(cursor.offset)).map_or(u32::MAX, PieceNumber::get);
             return Ok(cursor.writer.is_none() && self.next_offset(next).is_none());
         };
@@ -242,12 +263,7 @@ impl Lane {
         self.set_plan(plan).await?;
         let is_ranged = response.accepts_ranges;
         self.run
-            .tell(Input::SourceOpened {
-                fetch: self.run.fetch,
-                plan,
-                is_ranged,
-                version: version_hash(&response.version),
-            })
+            .tell(Input::SourceOpened { fetch: self.run.fetch, plan, is_ranged, version: response.version.hash() })
             .await;
         if let Some((piece, digest)) = last {
             self.run.tell(Input::SourceArrived { fetch: self.run.fetch, piece, digest }).await;
@@ -261,22 +277,6 @@ enum Step {
     Skip(u64),
     Reopen,
     Done,
-}
-
-/// The hash by which schedulers tell versions of a source apart; 0 without validators.
-fn version_hash(version: &Version) -> u64 {
-    if version.etag.is_none() && version.last_modified.is_none() {
-        return 0;
-    }
-    let mut hash = blake3::Hasher::new();
-    for part in [&version.etag, &version.last_modified] {
-        let text = part.as_deref().unwrap_or_default();
-        hash.update(&(text.len() as u64).to_le_bytes());
-        hash.update(text.as_bytes());
-    }
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&hash.finalize().as_bytes()[..8]);
-    u64::from_le_bytes(bytes).max(1)
 }
 
 fn disk_failure(error: &std::io::Error) -> Broken {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use df_core::planted::{Bug, is_planted};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
@@ -31,6 +32,22 @@ impl Version {
     /// The ETag if it vouches for every byte (RFC 9110, 8.8.3).
     pub fn strong_etag(&self) -> Option<&str> {
         self.etag.as_deref().filter(|tag| !tag.starts_with("W/"))
+    }
+
+    /// A hash of the validators, by which hosts tell versions apart; 0 without any.
+    pub fn hash(&self) -> u64 {
+        if (self.etag.is_none() && self.last_modified.is_none()) || is_planted(Bug::VersionIgnored) {
+            return 0;
+        }
+        let mut hash = blake3::Hasher::new();
+        for part in [&self.etag, &self.last_modified] {
+            let text = part.as_deref().unwrap_or_default();
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&hash.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(bytes).max(1)
     }
 
     /// Whether a change of the content would show even if its length stayed the same.

@@ -21,7 +21,7 @@ const HEAD_LEN: usize = 12;
 /// One fact.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub(super) fact: Option<Fact>,
 }
 
@@ -61,6 +61,9 @@ pub(super) enum Fact {
     /// Another task was deleted; only in the journal of deletions.
     #[prost(message, tag = "11")]
     Deleted(DeletedFact),
+    /// A hash of the validators of the source's version that the pieces are of, on a scheduler's word.
+    #[prost(uint64, tag = "12")]
+    VersionHash(u64),
 }
 
 #[derive(Clone, PartialEq, Message)]

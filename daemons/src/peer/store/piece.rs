@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use df_core::id::PieceDigest;
 use df_core::piece::{ByteRange, PieceNumber};
+use df_core::planted::{Bug, is_planted};
 use tokio::sync::watch;
 
 use super::task::StoredTask;
@@ -137,7 +138,13 @@ impl PieceWriter {
         if bytes.len() as u64 > self.remaining() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.task.file().write_all_at(bytes, self.incoming.range.start + self.written)?;
+        let at = self.incoming.range.start + self.written;
+        let is_short = is_planted(Bug::LastPieceShort)
+            && self.task.plan().and_then(|plan| plan.content_len()) == Some(at + bytes.len() as u64);
+        let written = self.task.file().write_all_at(&bytes[..bytes.len() - usize::from(is_short)], at);
+        if !is_planted(Bug::PromisedBeforeStored) {
+            written?;
+        }
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         self.incoming.advanced(bytes.len() as u64);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use df_api::failure::{Code, Failure};
 use df_core::id::{PieceDigest, TaskId};
 use df_core::piece::{PieceNumber, PiecePlan, PieceSet};
+use df_core::planted::{Bug, is_planted};
 use tokio::sync::watch;
 
 use super::disk_failure;
@@ -57,6 +58,8 @@ struct Books {
     journal: Journal,
     plan: Option<PiecePlan>,
     version: Option<Version>,
+    /// What the scheduler said of it; 0 if nothing.
+    version_hash: u64,
     held: PieceSet,
     held_bytes: u64,
     digests: BTreeMap<u32, PieceDigest>,
@@ -81,6 +84,7 @@ impl Books {
             journal,
             plan: None,
             version: None,
+            version_hash: 0,
             held: PieceSet::new(),
             held_bytes: 0,
             digests: BTreeMap::new(),
@@ -126,6 +130,7 @@ impl Books {
                 // It was imported (again): newer than all that was known of it.
                 self.is_confirmed = false;
             }
+            Fact::VersionHash(hash) => self.version_hash = hash,
             Fact::Verified(digest) => self.verified = Some(digest),
             Fact::Confirmed(ConfirmedFact { stamp }) => (self.is_confirmed, self.stamp) = (true, stamp),
             Fact::Deleted(_) | Fact::Task(_) | Fact::Boot(_) | Fact::Durable(_) => {}
@@ -199,7 +204,9 @@ impl StoredTask {
                 Fact::Durable(ns) if modified_ns == Some(*ns) => doubtful.clear(),
                 // Written to since, by somebody else or by a download that went on.
                 Fact::Durable(_) => {}
-                Fact::Piece(piece) if !is_this_boot => drop(doubtful.insert(piece.number)),
+                Fact::Piece(piece) if !is_this_boot && !is_planted(Bug::JournalBelieved) => {
+                    doubtful.insert(piece.number);
+                }
                 _ => {}
             }
             books.apply(fact);
@@ -377,6 +384,27 @@ impl StoredTask {
         books.journal.append(Fact::Version(fact)).map_err(|e| disk_failure("write", &self.journal_path, &e))?;
         books.version = Some(version.clone());
         Ok(())
+    }
+
+    /// The content is of the version with this hash (0 for an unknown one), on somebody's word.
+    ///
+    /// # Errors
+    /// [`Code::Protocol`] if what is stored is of another version; when the journal cannot be written.
+    pub fn adopt_version_hash(&self, hash: u64) -> Result<(), Failure> {
+        let known = {
+            let books = lock(&self.books);
+            let from_source = books.version.as_ref().map_or(0, Version::hash);
+            if from_source == 0 { books.version_hash } else { from_source }
+        };
+        match (known, hash) {
+            (_, 0) => Ok(()),
+            (0, _) => self.append(Fact::VersionHash(hash)),
+            _ if known == hash => Ok(()),
+            _ => Err(Failure::new(
+                Code::Protocol,
+                "the content at the source is not the one that pieces were taken from",
+            )),
+        }
     }
 
     /// The task is being removed: nothing of it is written any more, and it is served only to those

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use df_daemons::config::PeerConfig;
 use df_daemons::env::disk::RealDisk;
-use df_daemons::env::net::{Accept, BoxFuture, Listener, RealNet, Stream};
+use df_daemons::env::net::{Accept, BoxFuture, Listener, RealNet, Remote, Stream};
 use df_daemons::env::{Clock, Env};
 use df_daemons::peer::{self, PeerIncoming};
 use tempfile::TempDir;
@@ -23,10 +23,10 @@ const FOREVER: Duration = Duration::from_secs(3600);
 struct Door(mpsc::UnboundedReceiver<DuplexStream>);
 
 impl Accept for Door {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, Remote)>> {
         Box::pin(async {
             match self.0.recv().await {
-                Some(stream) => Ok((Box::new(stream) as Box<dyn Stream>, ([127, 0, 0, 1], 9).into())),
+                Some(stream) => Ok((Box::new(stream) as Box<dyn Stream>, Remote::Tcp(([127, 0, 0, 1], 9).into()))),
                 None => std::future::pending().await,
             }
         })

@@ -97,7 +97,7 @@ impl Full {
             }
             Output::Revoke { peer, grant } => {
                 let grant = grant_id(grant.data().as_ffi());
-                self.send(peer, |_| downloader::Input::Revoked { grant });
+                self.send(peer, |task| downloader::Input::Revoked { task, grant });
             }
             Output::FetchSource { peer, from, to } => {
                 self.send(peer, |task| downloader::Input::SourceGranted { task, from, to });

@@ -1,0 +1,51 @@
+//! What the daemons' engine has found: each bug as the smallest scenario that showed it, with its story.
+
+use df_sim::turmoil::scenario::Scenario;
+use df_sim::turmoil::world;
+
+/// Runs a scenario; it has to end well.
+fn holds(text: &str) {
+    let scenario: Scenario = serde_json::from_str(text).unwrap();
+    let report = world::run(&scenario, false);
+    assert_eq!(report.violations, []);
+    assert!(report.outcomes.contains_key("done"), "{:?}", report.outcomes);
+}
+
+/// A scheduler came back while a piece from the source had just arrived: the run was given up, and its claim
+/// in the store stayed. The piece could never be fetched again, and the source was asked for it for ever.
+#[test]
+fn a_piece_that_arrives_as_its_run_is_given_up_can_be_fetched_again() {
+    holds(include_str!("seeds/claim.json"));
+}
+
+/// A seed peer that had all of a content was woken for it and registered again. That took back the grant
+/// others had of it, left the swarm without a seed for a moment, and had it woken anew: for ever.
+#[test]
+fn a_seed_that_is_woken_for_what_it_has_goes_on_serving() {
+    holds(include_str!("seeds/woken.json"));
+}
+
+/// A peer had pieces from others, lost its scheduler, and went to the source by itself: the content had
+/// changed there to one of the same length. It could not tell, and ended with pieces of both.
+#[test]
+fn pieces_of_two_versions_never_meet() {
+    holds(include_str!("seeds/version.json"));
+}
+
+/// Three peers, a seed, a scheduler, and nothing goes wrong: exact bytes, once from the source.
+#[test]
+fn a_calm_world_gets_everything_and_asks_the_source_once() {
+    let report = world::run(&Scenario::calm(1), false);
+    assert_eq!((report.violations, report.source_copies), (Vec::new(), 1.0));
+    assert_eq!(report.outcomes.get("done"), Some(&6));
+}
+
+/// A scenario survives being written down.
+#[test]
+fn a_scenario_is_what_its_file_says() {
+    for seed in 0..50 {
+        let scenario = Scenario::drawn(seed);
+        let text = serde_json::to_string(&scenario).unwrap();
+        assert_eq!(serde_json::from_str::<Scenario>(&text).unwrap(), scenario);
+    }
+}
