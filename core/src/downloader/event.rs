@@ -211,8 +211,6 @@ pub enum Report {
     Finished {
         /// The grant.
         grant: GrantId,
-        /// From request to last byte.
-        elapsed: Duration,
     },
     /// A granted piece did not come.
     Failed {

@@ -32,9 +32,9 @@ pub(super) enum Stage {
     /// Bytes are arriving.
     Arriving,
     /// All bytes are in the store; their digest is to be compared.
-    Arrived { digest: PieceDigest, elapsed: Duration },
+    Arrived { digest: PieceDigest },
     /// Verified; the store makes it part of the content.
-    Keeping { elapsed: Duration },
+    Keeping,
 }
 
 impl InFlight {
@@ -110,7 +110,7 @@ impl Downloader {
         let Some(at) = session.in_flight.iter().position(|flight| flight.fetch == fetch) else { return };
         match result {
             Ok(digest) => {
-                session.in_flight[at].stage = Stage::Arrived { digest, elapsed };
+                session.in_flight[at].stage = Stage::Arrived { digest };
                 let bytes = session.plan.map_or(0, |plan| plan.range(session.in_flight[at].piece).len);
                 self.note_pace(bytes, elapsed);
                 self.verify(now, task);
@@ -131,12 +131,12 @@ impl Downloader {
         while let Some(session) = self.sessions.get_mut(&task) {
             let Some(flight) = session.in_flight.get(at) else { return };
             at += 1;
-            let Stage::Arrived { digest, elapsed } = flight.stage else { continue };
+            let Stage::Arrived { digest } = flight.stage else { continue };
             let piece = flight.piece;
             match session.digest(piece) {
                 None => {}
                 Some(expected) if expected == digest || is_planted(Bug::DigestIgnored) => {
-                    session.in_flight[at - 1].stage = Stage::Keeping { elapsed };
+                    session.in_flight[at - 1].stage = Stage::Keeping;
                     self.outbox.push(Output::KeepPiece { task, piece, digest });
                 }
                 Some(_) => {
@@ -196,11 +196,10 @@ impl Downloader {
                 self.outbox.push(Output::Report { task, report: Report::SourceStored { piece, digest } });
             }
             self.report_source_end(task);
-        } else if let Some(at) = session.in_flight.iter().position(|flight| flight.piece == piece) {
+        } else if let Some(at) = session.in_flight.iter().position(|f| f.piece == piece && f.stage == Stage::Keeping) {
             let flight = session.in_flight.remove(at);
-            let Stage::Keeping { elapsed } = flight.stage else { return };
             let report = match flight.grant {
-                Some(grant) => Report::Finished { grant, elapsed },
+                Some(grant) => Report::Finished { grant },
                 None => Report::Held { piece },
             };
             self.outbox.push(Output::Report { task, report });

@@ -75,7 +75,7 @@ fn a_piece_counts_only_after_the_store_has_it() {
     let piece = bench.plan.number(0).unwrap();
     let kept = bench.end(fetch, 0);
     assert_eq!(kept, [Output::KeepPiece { task: TASK, piece, digest: true_digest(piece) }]);
-    let report = Report::Finished { grant: GrantId(1), elapsed: SHORT };
+    let report = Report::Finished { grant: GrantId(1) };
     let told = bench.tell(Input::PieceKept { task: TASK, piece, result: Ok(()) });
     assert_eq!(told, [Output::Report { task: TASK, report }]);
 }

@@ -206,7 +206,7 @@ impl Eyes {
 
     fn reported(&self, machine: &Downloader, task: &TaskId, report: &Report) {
         match report {
-            Report::Finished { grant, .. } => {
+            Report::Finished { grant } => {
                 let granted = lock(&self.memory).granted.remove(&(*task, *grant));
                 match granted {
                     Some(piece) => self.check_piece(task, piece),

@@ -427,8 +427,6 @@ pub struct NearlyFinished {
 pub struct PieceFinished {
     #[prost(uint64, tag = "1")]
     pub grant: u64,
-    #[prost(uint64, tag = "2")]
-    pub elapsed_us: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PieceFailed {

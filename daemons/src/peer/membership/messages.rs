@@ -10,7 +10,7 @@ use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::{self as wire, AnnounceRequest, HostEvent};
 use df_core::downloader::Report;
 use df_core::id::{PieceDigest, TaskId};
-use df_core::time::{Instant, micros};
+use df_core::time::Instant;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
@@ -131,9 +131,7 @@ pub(super) fn deletions(known: &[Deletion]) -> impl Iterator<Item = HostEvent> +
 pub(super) fn report_event(session: u64, report: Report) -> Up {
     match report {
         Report::NearlyFinished { grant } => Up::NearlyFinished(wire::NearlyFinished { grant: grant.0 }),
-        Report::Finished { grant, elapsed } => {
-            Up::PieceFinished(wire::PieceFinished { grant: grant.0, elapsed_us: micros(elapsed) })
-        }
+        Report::Finished { grant } => Up::PieceFinished(wire::PieceFinished { grant: grant.0 }),
         Report::Failed { grant, failure } => Up::PieceFailed(wire::PieceFailed {
             grant: grant.0,
             failure: convert::piece_failure_message(failure).into(),

@@ -23,7 +23,7 @@ impl Full {
             Message::Report { task, report } => {
                 let Some(peer) = self.nodes[number as usize].peers[task] else { return };
                 let report = match report {
-                    Report::Finished { grant, .. } if self.nodes[number as usize].manner == Manner::Slandering => {
+                    Report::Finished { grant } if self.nodes[number as usize].manner == Manner::Slandering => {
                         Report::Failed { grant, failure: PieceFailure::Corrupt }
                     }
                     other => other,
@@ -136,7 +136,7 @@ fn translate(peer: PeerKey, report: Report) -> scheduler::Input {
     let key = |grant: downloader::GrantId| GrantKey::from(KeyData::from_ffi(grant.0));
     match report {
         Report::NearlyFinished { grant } => Input::NearlyFinished { grant: key(grant) },
-        Report::Finished { grant, .. } => Input::PieceFinished { grant: key(grant) },
+        Report::Finished { grant } => Input::PieceFinished { grant: key(grant) },
         Report::Failed { grant, failure } => Input::PieceFailed { grant: key(grant), failure },
         Report::Held { piece } => Input::PieceHeld { peer, piece: piece.get() },
         Report::PlanLearned { plan, is_ranged, version } => Input::PlanLearned { peer, plan, is_ranged, version },
