@@ -28,6 +28,7 @@ use crate::screen::Screen;
 mod clusters;
 mod doctor;
 mod flags;
+mod manual;
 mod print;
 
 pub use flags::Control;
@@ -44,6 +45,12 @@ const BACKLOG_LIMIT: Duration = Duration::from_secs(3);
 /// Runs dfctl as the command line says, and gives the exit code.
 pub fn main() -> u8 {
     let control = Control::parse();
+    if let Some(written) = manual::write(&control.what) {
+        return match written {
+            Ok(()) => 0,
+            Err(failure) => print::end(Err(failure), control.json),
+        };
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Code::Internal, "cannot begin").because(error));
     let ended = runtime.and_then(|runtime| runtime.block_on(control.run()));
@@ -78,6 +85,7 @@ impl Control {
             What::Cluster(cluster) => clusters::run(source, cluster).await,
             What::User(user) => users(source, user).await,
             What::Token(token) => tokens(source, token).await,
+            What::Completions { .. } | What::Man { .. } => Err(Failure::new(Code::Internal, "that asks no cluster")),
             What::Audit(rows) => listed(source, Screen::Admin, List::Audit, "audit", rows).await,
             What::Events(events) => self.events(source, events).await,
             What::Doctor => {
@@ -377,16 +385,11 @@ async fn limits(source: &mut Source, limit: &Limit) -> Result<Answer, Failure> {
 }
 
 async fn users(source: &mut Source, user: &User) -> Result<Answer, Failure> {
-    let (name, is_enabled) = match user {
+    let (name, change): (&String, Box<dyn FnOnce(String) -> Request>) = match user {
         User::Ls(rows) => return listed(source, Screen::Admin, List::Users, "users", rows).await,
         User::Add { name, role, password: from } => {
-            let role = match role {
-                RoleName::Guest => "guest",
-                RoleName::Operator => "operator",
-                RoleName::Root => "root",
-            };
             let password = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "password: ")?;
-            return ordered(source, Request::AddUser { name: name.clone(), role: role.to_owned(), password }).await;
+            return ordered(source, Request::AddUser { name: name.clone(), role: role.name(), password }).await;
         }
         User::Passwd { password: from, new_password_file } => {
             let old = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "password: ")?;
@@ -394,11 +397,36 @@ async fn users(source: &mut Source, user: &User) -> Result<Answer, Failure> {
             source.manager()?.change_password(&old, &new).await?;
             return Ok(Answer::new("the password is changed", "result", json!({ "done": "changed" })));
         }
-        User::Disable { name } => (name, false),
-        User::Enable { name } => (name, true),
+        User::Role { name, role } => {
+            let role = Some(role.name());
+            (name, Box::new(|user| Request::ChangeUser { user, role, password: None }))
+        }
+        User::Reset { name, password: from } => {
+            let new = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "new password: ")?;
+            (name, Box::new(|user| Request::ChangeUser { user, role: None, password: Some(new) }))
+        }
+        User::Disable { name } => (name, Box::new(|user| Request::EnableUser { user, is_enabled: false })),
+        User::Enable { name } => (name, Box::new(|user| Request::EnableUser { user, is_enabled: true })),
     };
-    let user = source.manager()?.user_number(name).await?;
-    ordered(source, Request::EnableUser { user, is_enabled }).await
+    let user = match source {
+        Source::Demo(_) => {
+            let snapshot = seen(source, Screen::Admin).await?;
+            named(List::Users.rows(&snapshot), name, "user")?.key().into_owned()
+        }
+        Source::Live(_) => source.manager()?.user_number(name).await?,
+    };
+    ordered(source, change(user)).await
+}
+
+impl RoleName {
+    fn name(self) -> String {
+        match self {
+            Self::Guest => "guest",
+            Self::Operator => "operator",
+            Self::Root => "root",
+        }
+        .to_owned()
+    }
 }
 
 async fn tokens(source: &mut Source, token: &Token) -> Result<Answer, Failure> {
