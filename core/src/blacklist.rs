@@ -1,5 +1,6 @@
 //! Who is not to be used, for how long, on whose word.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -59,14 +60,20 @@ pub const HARD_FAILURE: u32 = 3;
 /// Most distinct accusers remembered for one accused; older ones are forgotten first.
 const ACCUSER_LIMIT: usize = 256;
 
-/// What is known of one accused party, on the word of accusers `A`.
+/// What is known of one party, on the word of accusers `A`.
 ///
 /// A listing ends by itself (its term); then the party is on *parole*: half the points list it
-/// again, for twice the term. Each quiet term lowers the level by one, so everything decays.
+/// again, for twice the term. Each quiet term lowers the level by one, so everything decays. Nearly
+/// everybody is blameless, and then there are only a few words to look at.
 #[derive(Clone, Debug)]
 pub struct Record<A> {
-    accusers: Vec<Accusation<A>>,
     vouchers: Vouchers<A>,
+    guilt: Option<Box<Guilt<A>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Guilt<A> {
+    accusers: Vec<Accusation<A>>,
     /// Times listed, less one for each quiet term since.
     level: u32,
     listed_until: Option<Instant>,
@@ -92,13 +99,74 @@ struct Vouchers<A> {
 impl<A: Copy + Eq> Record<A> {
     /// A blameless record.
     pub const fn new(now: Instant) -> Self {
-        let vouchers = Vouchers { last: None, count: 0, since: now };
-        Self { accusers: Vec::new(), vouchers, level: 0, listed_until: None, touched: now }
+        Self { vouchers: Vouchers { last: None, count: 0, since: now }, guilt: None }
     }
 
     /// `by` accuses. True if this lists the party (who was not listed before).
     pub fn accuse(&mut self, now: Instant, by: A, points: u32, policy: &BlacklistPolicy) -> bool {
         self.decay(now, policy);
+        let vouchers = self.vouchers.count;
+        self.guilt.get_or_insert_with(|| Box::new(Guilt::new(now))).accuse(now, by, points, vouchers, policy)
+    }
+
+    /// `by` was served well. Takes back `by`'s own accusation.
+    pub fn vouch(&mut self, now: Instant, by: A, policy: &BlacklistPolicy) {
+        if let Some(guilt) = &mut self.guilt {
+            guilt.accusers.retain(|accuser| accuser.by != by);
+        }
+        self.vouchers.decay(now, policy.window);
+        if self.vouchers.last != Some(by) {
+            self.vouchers.last = Some(by);
+            self.vouchers.count = self.vouchers.count.saturating_add(1);
+        }
+    }
+
+    /// Whether the party is not to be used at `now`.
+    pub fn is_listed(&self, now: Instant) -> bool {
+        self.listed_until().is_some_and(|until| now < until)
+    }
+
+    /// When the present or last listing ends or ended, unless it has been decayed away.
+    pub fn listed_until(&self) -> Option<Instant> {
+        self.guilt.as_ref()?.listed_until
+    }
+
+    /// Whether the party was listed, is no longer, and has not yet behaved for long enough.
+    pub fn is_on_parole(&self, now: Instant, policy: &BlacklistPolicy) -> bool {
+        let decayed = self.guilt.as_ref().map(|guilt| guilt.decayed(now, policy));
+        decayed.is_some_and(|(level, until, _)| level > 0 && until.is_none())
+    }
+
+    /// Brings the record up to `now`. True if a listing ended by this.
+    pub fn decay(&mut self, now: Instant, policy: &BlacklistPolicy) -> bool {
+        self.vouchers.decay(now, policy.window);
+        let Some(guilt) = &mut self.guilt else { return false };
+        guilt.accusers.retain(|accusation| now - accusation.at < policy.window);
+        let was_listed = guilt.listed_until.is_some();
+        (guilt.level, guilt.listed_until, guilt.touched) = guilt.decayed(now, policy);
+        let is_free = was_listed && guilt.listed_until.is_none();
+        if guilt.is_blank() {
+            self.guilt = None;
+        }
+        is_free
+    }
+
+    /// When there was last something to say against the party.
+    fn touched(&self) -> Instant {
+        self.guilt.as_ref().map_or(Instant::ZERO, |guilt| guilt.touched)
+    }
+
+    fn is_blank(&self) -> bool {
+        self.guilt.as_ref().is_none_or(|guilt| guilt.is_blank())
+    }
+}
+
+impl<A: Copy + Eq> Guilt<A> {
+    const fn new(now: Instant) -> Self {
+        Self { accusers: Vec::new(), level: 0, listed_until: None, touched: now }
+    }
+
+    fn accuse(&mut self, now: Instant, by: A, points: u32, vouchers: u32, policy: &BlacklistPolicy) -> bool {
         if self.listed_until.is_some() {
             return false;
         }
@@ -111,7 +179,7 @@ impl<A: Copy + Eq> Record<A> {
                 self.accusers.push(Accusation { by, points, at: now });
             }
         }
-        if !self.is_convicted(policy) {
+        if !self.is_convicted(vouchers, policy) {
             return false;
         }
         let term = policy.term.saturating_mul(1 << self.level.min(31)).min(policy.term_limit);
@@ -119,41 +187,6 @@ impl<A: Copy + Eq> Record<A> {
         self.listed_until = Some(now + term);
         self.accusers.clear();
         true
-    }
-
-    /// `by` was served well. Takes back `by`'s own accusation.
-    pub fn vouch(&mut self, now: Instant, by: A, policy: &BlacklistPolicy) {
-        self.accusers.retain(|accuser| accuser.by != by);
-        self.vouchers.decay(now, policy.window);
-        if self.vouchers.last != Some(by) {
-            self.vouchers.last = Some(by);
-            self.vouchers.count = self.vouchers.count.saturating_add(1);
-        }
-    }
-
-    /// Whether the party is not to be used at `now`.
-    pub fn is_listed(&self, now: Instant) -> bool {
-        self.listed_until.is_some_and(|until| now < until)
-    }
-
-    /// When the present or last listing ends or ended, unless it has been decayed away.
-    pub const fn listed_until(&self) -> Option<Instant> {
-        self.listed_until
-    }
-
-    /// Whether the party was listed, is no longer, and has not yet behaved for long enough.
-    pub fn is_on_parole(&self, now: Instant, policy: &BlacklistPolicy) -> bool {
-        let (level, until, _) = self.decayed(now, policy);
-        level > 0 && until.is_none()
-    }
-
-    /// Brings the record up to `now`. True if a listing ended by this.
-    pub fn decay(&mut self, now: Instant, policy: &BlacklistPolicy) -> bool {
-        self.accusers.retain(|accusation| now - accusation.at < policy.window);
-        self.vouchers.decay(now, policy.window);
-        let was_listed = self.listed_until.is_some();
-        (self.level, self.listed_until, self.touched) = self.decayed(now, policy);
-        was_listed && self.listed_until.is_none()
     }
 
     fn decayed(&self, now: Instant, policy: &BlacklistPolicy) -> (u32, Option<Instant>, Instant) {
@@ -169,10 +202,10 @@ impl<A: Copy + Eq> Record<A> {
         (level, until, touched)
     }
 
-    fn is_convicted(&self, policy: &BlacklistPolicy) -> bool {
+    fn is_convicted(&self, vouchers: u32, policy: &BlacklistPolicy) -> bool {
         let points: u32 = self.accusers.iter().map(|a| a.points.min(policy.points_per_accuser_limit)).sum();
         let threshold = if self.level > 0 { policy.point_threshold.div_ceil(2) } else { policy.point_threshold };
-        points >= threshold && (!policy.needs_majority || self.accusers.len() as u32 > self.vouchers.count)
+        points >= threshold && (!policy.needs_majority || self.accusers.len() as u32 > vouchers)
     }
 
     fn is_blank(&self) -> bool {
@@ -206,7 +239,7 @@ impl<A: Copy + Eq, K: Copy + Ord> Blacklist<A, K> {
     /// `by` accuses `whom`. True if this lists `whom` (who was not listed before).
     pub fn accuse(&mut self, now: Instant, by: A, whom: K, points: u32) -> bool {
         if self.records.len() >= self.policy.entry_limit && !self.records.contains_key(&whom) {
-            let oldest = self.records.iter().min_by_key(|(_, r)| (r.listed_until.is_some(), r.touched));
+            let oldest = self.records.iter().min_by_key(|(_, r)| (r.listed_until().is_some(), r.touched()));
             if let Some(oldest) = oldest.map(|(whom, _)| *whom) {
                 self.records.remove(&oldest);
             }
@@ -236,7 +269,7 @@ impl<A: Copy + Eq, K: Copy + Ord> Blacklist<A, K> {
         self.records
             .iter()
             .filter(move |(_, record)| record.is_listed(now))
-            .filter_map(|(whom, record)| Some((*whom, record.listed_until?)))
+            .filter_map(|(whom, record)| Some((*whom, record.listed_until()?)))
     }
 
     /// Forgets everything about `whom`: an operator's release, or a new incarnation.
@@ -251,7 +284,7 @@ impl<A: Copy + Eq, K: Copy + Ord> Blacklist<A, K> {
 
     /// When the next listing ends.
     pub fn next_release(&self) -> Option<Instant> {
-        self.records.values().filter_map(|record| record.listed_until).min()
+        self.records.values().filter_map(Record::listed_until).min()
     }
 
     /// Ends what has run its term and forgets what has decayed. Answers who is free again.

@@ -1,5 +1,6 @@
 //! When a host concludes that it is itself at fault, and how it finds its way back.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::time::{Duration, Instant};
@@ -29,9 +30,13 @@ pub enum Standing {
     Probing,
 }
 
-/// The failures of distinct parents as one host sees them. `P` names a parent.
+/// The failures of distinct parents as one host sees them; nothing for nearly all hosts. `P` names a
+/// parent.
 #[derive(Clone, Debug)]
-pub struct Isolation<P> {
+pub struct Isolation<P>(Option<Box<Trouble<P>>>);
+
+#[derive(Clone, Debug)]
+struct Trouble<P> {
     failed: Vec<P>,
     standing: Standing,
     term: Duration,
@@ -40,58 +45,65 @@ pub struct Isolation<P> {
 impl<P: Copy + Eq> Isolation<P> {
     /// A sound host.
     pub const fn new() -> Self {
-        Self { failed: Vec::new(), standing: Standing::Sound, term: ISOLATION_TERM }
+        Self(None)
     }
 
     /// The standing at `now`; an isolation whose term is over has become a probe.
     pub fn standing(&self, now: Instant) -> Standing {
-        match self.standing {
-            Standing::Isolated { until } if until <= now => Standing::Probing,
-            other => other,
+        match self.0.as_ref().map(|trouble| trouble.standing) {
+            None => Standing::Sound,
+            Some(Standing::Isolated { until }) if until <= now => Standing::Probing,
+            Some(other) => other,
         }
     }
 
     /// Whether ordinary parents may be used, accused and served at `now`.
     pub fn is_sound(&self, now: Instant) -> bool {
-        self.standing(now) == Standing::Sound
+        self.0.is_none() || self.standing(now) == Standing::Sound
     }
 
     /// A transfer from an ordinary parent failed. True if the host isolates itself by this.
     pub fn failed(&mut self, now: Instant, parent: P) -> bool {
-        match self.standing(now) {
+        let standing = self.standing(now);
+        let blank = || Box::new(Trouble { failed: Vec::new(), standing: Standing::Sound, term: ISOLATION_TERM });
+        let trouble = self.0.get_or_insert_with(blank);
+        match standing {
             Standing::Isolated { .. } => false,
             Standing::Probing => {
-                self.term = self.term.saturating_mul(2).min(ISOLATION_TERM_LIMIT);
-                self.standing = Standing::Isolated { until: now + self.term };
+                trouble.term = trouble.term.saturating_mul(2).min(ISOLATION_TERM_LIMIT);
+                trouble.standing = Standing::Isolated { until: now + trouble.term };
                 true
             }
             Standing::Sound => {
-                if !self.failed.contains(&parent) {
-                    self.failed.push(parent);
+                if !trouble.failed.contains(&parent) {
+                    trouble.failed.push(parent);
                 }
-                let is_enough = self.failed.len() >= DISTINCT_PARENT_LIMIT;
+                let is_enough = trouble.failed.len() >= DISTINCT_PARENT_LIMIT;
                 if is_enough {
-                    self.standing = Standing::Isolated { until: now + self.term };
-                    self.failed.clear();
+                    trouble.standing = Standing::Isolated { until: now + trouble.term };
+                    trouble.failed.clear();
                 }
                 is_enough
             }
         }
     }
 
-    /// A transfer from an ordinary parent succeeded. True if the host is sound again by this.
+    /// A transfer from an ordinary parent succeeded. True if the host is sound again by this. One that
+    /// began before the host isolated itself says nothing.
     pub fn succeeded(&mut self, now: Instant) -> bool {
-        self.failed.clear();
-        let was_probing = self.standing(now) == Standing::Probing;
-        if was_probing {
-            *self = Self::new();
+        if self.0.is_none() {
+            return false;
         }
-        was_probing
+        let standing = self.standing(now);
+        if !matches!(standing, Standing::Isolated { .. }) {
+            self.0 = None;
+        }
+        standing == Standing::Probing
     }
 
     /// When an isolated host may probe.
-    pub const fn next_probe(&self) -> Option<Instant> {
-        match self.standing {
+    pub fn next_probe(&self) -> Option<Instant> {
+        match self.0.as_ref()?.standing {
             Standing::Isolated { until } => Some(until),
             _ => None,
         }

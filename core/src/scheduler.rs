@@ -59,7 +59,7 @@ use crate::piece::PiecePlan;
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
 use candidates::Work;
-use host::{Grant, Host, Peer, SwarmKey};
+use host::{Grant, Host, Peer, Seat, SwarmKey};
 use swarm::{Row, Swarm};
 
 /// The knobs of a scheduler.
@@ -142,6 +142,8 @@ pub struct Scheduler {
     next_sweep: Instant,
     // Memory that is used again and again, so that granting does not allocate.
     sample: Vec<(u32, Row)>,
+    wanted: Vec<u64>,
+    useful: Vec<u64>,
     late: Vec<GrantKey>,
 }
 
@@ -186,6 +188,8 @@ impl Scheduler {
             started: Instant::ZERO,
             next_sweep: Instant::ZERO,
             sample: Vec::new(),
+            wanted: Vec::new(),
+            useful: Vec::new(),
             late: Vec::new(),
         }
     }
@@ -233,6 +237,10 @@ impl Scheduler {
         [self.hosts.len(), self.swarms.len(), self.peers.len(), self.grants.len()]
     }
 
+    fn member(&self, seat: Seat) -> Option<&member::Member> {
+        self.swarms.get(seat.swarm)?.member(seat.row)
+    }
+
     /// Queues the digests a peer has not been told.
     fn tell_digests(&mut self, key: PeerKey) {
         let peer = &mut self.peers[key];
@@ -268,8 +276,8 @@ impl Scheduler {
             }
             self.ensure_replicas(now, key);
             let swarm = &self.swarms[key];
-            let hungry = swarm.hungry.rows().iter().filter_map(|row| swarm.member(*row));
-            self.work.extend(hungry.filter(|member| member.coming == 0).map(|member| Work::Feed(member.peer)));
+            let hungry = swarm.hungry.rows().iter().filter(|row| swarm.member(**row).is_some_and(|m| m.coming == 0));
+            self.work.extend(hungry.map(|row| Work::Feed(Seat { swarm: key, row: *row })));
             self.let_escape(now, key);
             self.review_endgame(now, key);
             let swarm = &self.swarms[key];

@@ -2,6 +2,11 @@
 
 use super::availability::Availability;
 use super::plan::PieceNumber;
+use super::set::bits;
+
+/// So many candidates are looked at one by one: to find the first of them among all pieces, from the
+/// rarest on, is then more work.
+const FEW: u32 = 128;
 
 /// In which order a receiver wants pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -36,17 +41,26 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Chooses among the candidates, given as a function from the number of a word to its 64 bits;
-    /// `None` if there are none. A candidate that nobody has or expects is no candidate. The work is
-    /// the number of rarer pieces that are no candidates, and of those exactly as rare.
-    pub fn choose(&self, availability: &Availability, candidates: impl Fn(usize) -> u64) -> Option<PieceNumber> {
-        let is_candidate = |piece: PieceNumber| candidates(piece.index() / 64) >> (piece.get() % 64) & 1 == 1;
+    /// Chooses among the candidates, given as words of 64 bits as in a set of pieces; `None` if there
+    /// are none. A candidate that nobody has or expects is no candidate. The work is the number of
+    /// candidates where they are few; else that of rarer pieces that are none, and of those exactly
+    /// as rare.
+    pub fn choose(&self, availability: &Availability, candidates: &[u64]) -> Option<PieceNumber> {
+        let is_candidate = |piece: PieceNumber| {
+            candidates.get(piece.index() / 64).is_some_and(|word| word >> (piece.get() % 64) & 1 == 1)
+        };
         if let Order::InOrder { from, window } = self.order {
             let end = from.saturating_add(window).min(availability.count());
             let first = (from..end).map(PieceNumber::from_table).find(|piece| is_candidate(*piece));
             if first.is_some() {
                 return first;
             }
+        }
+        let count: u32 = candidates.iter().map(|word| word.count_ones()).sum();
+        if count <= FEW {
+            let ranked = bits(candidates.iter().copied()).map(|piece| (availability.copies(piece), piece));
+            let existing = ranked.filter(|(copies, _)| *copies > 0);
+            return existing.min_by_key(|(copies, piece)| (*copies, self.key(*piece))).map(|(_, piece)| piece);
         }
         let mut existing = availability.existing().filter(|piece| is_candidate(*piece));
         let first = existing.next()?;
@@ -72,7 +86,7 @@ mod tests {
             (0..*copies).for_each(|_| availability.add(piece));
         }
         availability.check_invariants();
-        Selector { near, coin, order }.choose(&availability, |_| candidates).map(PieceNumber::get)
+        Selector { near, coin, order }.choose(&availability, &[candidates]).map(PieceNumber::get)
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Scheduler {
         let swarm = &self.swarms[*self.tasks.get(task)?];
         let can_serve = |member: &super::member::Member| self.hosts[member.host].is_offerable(now);
         let holders = swarm.iter().filter(|(row, member)| swarm.is_complete(*row) && can_serve(member));
-        let is_done = |key: &PeerKey| self.peers.get(*key).is_some_and(|peer| peer.puller.is_done);
+        let is_done = |key: &PeerKey| self.peers.get(*key).is_some_and(|peer| peer.is_done_pulling());
         Some(TaskView {
             content_len: swarm.plan.and_then(|plan| plan.content_len()),
             pieces: swarm.plan.and_then(|plan| plan.count()),

@@ -1,11 +1,14 @@
 //! Matching: who has room to send, who has room to receive, and bringing the two together.
 
+use alloc::vec::Vec;
+
 use super::Scheduler;
-use super::event::{HostKey, Mode, PeerKey};
-use super::host::{Host, SwarmKey};
+use super::event::{HostKey, PeerKey};
+use super::host::{Host, Seat};
+use super::member::Member;
 use super::pool::SampleLimits;
 use super::rank::Offer;
-use super::swarm::Row;
+use super::swarm::{Row, Swarm};
 use crate::time::Instant;
 
 /// Of the hungry: their ranks are looked at, which is cheap. In the model of `docs/swarm.md` 8 to 16
@@ -20,8 +23,8 @@ pub(super) const IDLE: SampleLimits = SampleLimits { scan: 24, draw: 12 };
 pub(super) enum Work {
     /// The host may have room to upload.
     Serve(HostKey),
-    /// The peer may have room to receive.
-    Feed(PeerKey),
+    /// The peer there may have room to receive.
+    Feed(Seat),
 }
 
 impl Scheduler {
@@ -31,7 +34,7 @@ impl Scheduler {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Serve(host) => self.serve(now, host),
-                Work::Feed(peer) => self.feed(now, peer),
+                Work::Feed(seat) => self.feed(now, seat),
             }
         }
     }
@@ -44,10 +47,10 @@ impl Scheduler {
             if host.serving.is_empty() || !self.may_upload(now, host) {
                 return;
             }
-            let (turns, first) = (host.serving.len(), host.turn);
+            let (turns, first) = (host.serving.len() as u32, host.turn);
             let served = (first..first + turns).find(|turn| {
-                let peer = self.hosts[key].serving[turn % turns];
-                self.serve_one(now, peer)
+                let seat = self.hosts[key].serving[(turn % turns) as usize];
+                self.serve_one(now, seat)
             });
             match served {
                 Some(turn) => self.hosts[key].turn = (turn + 1) % turns,
@@ -60,127 +63,137 @@ impl Scheduler {
         host.upload.has_room(self.config.fills_slots) && host.is_offerable(now)
     }
 
-    /// Grants one piece from `parent` to the neediest receiver that it can help. False if there is
-    /// none; then `parent` waits in the idle pool.
-    fn serve_one(&mut self, now: Instant, parent: PeerKey) -> bool {
-        let Some(peer) = self.peers.get(parent) else { return false };
-        let (swarm, row, host) = (peer.swarm, peer.row, peer.host);
+    /// Grants one piece from the peer in `seat` to the neediest receiver that it can help. False if
+    /// there is none; then it waits in the idle pool.
+    fn serve_one(&mut self, now: Instant, seat: Seat) -> bool {
+        let Some(member) = self.member(seat).copied().filter(|member| member.progress() > 0) else { return false };
+        let swarm = &self.swarms[seat.swarm];
         let mut sample = core::mem::take(&mut self.sample);
-        let pool = &self.swarms[swarm];
-        pool.hungry.sample(&mut self.rng, HUNGRY, &pool.ranks, &mut sample);
-        let relays = self.config.relay_depth_limit > 0;
-        let mut chosen = None;
-        let last = pool.member(row).map_or(row, |member| member.last_child);
-        // The neediest nearly always takes something, so sorting them all would be waste. Who was
-        // served from here last comes last: or a slow parent would keep the same child for good.
-        while let Some(at) = (0..sample.len()).min_by_key(|at| (sample[*at].1 == last, sample[*at].0)) {
-            let (_, child) = sample.swap_remove(at);
-            if !self.swarms[swarm].is_of_use(row, child, relays) {
-                continue;
-            }
-            let Some(to) = self.swarms[swarm].member(child).copied() else { continue };
-            if self.may_serve(now, host, to.host)
-                && let Some(offer) = self.best_piece(swarm, row, child)
-            {
-                chosen = Some((to.peer, offer));
-                break;
-            }
-        }
+        swarm.hungry.sample(&mut self.rng, HUNGRY, &swarm.ranks, &mut sample);
+        let found = self.receiver(now, seat, &member, &mut sample);
         self.sample = sample;
-        match chosen {
-            Some((child, offer)) => self.grant(now, parent, child, offer),
-            None if self.swarms[swarm].member(row).is_some_and(|member| member.progress() > 0) => {
-                self.swarms[swarm].idle.insert(row);
-            }
-            None => {}
+        match found {
+            Some((child, offer)) => self.grant(now, seat.swarm, seat.row, child, offer),
+            None => _ = self.swarms[seat.swarm].idle.insert(seat.row),
         }
-        chosen.is_some()
+        found.is_some()
+    }
+
+    /// The neediest of a sample that can be helped. It nearly always is the first: what the parent has
+    /// is compared with the others only when it is not. Who was served from here last comes last: or
+    /// a slow parent would keep the same child for good.
+    fn receiver(
+        &mut self,
+        now: Instant,
+        parent: Seat,
+        member: &Member,
+        sample: &mut Vec<(u32, Row)>,
+    ) -> Option<(Row, Offer)> {
+        let mut is_sifted = false;
+        if let Some(last) = sample.iter_mut().find(|(_, row)| *row == member.last_child) {
+            last.0 = u32::MAX;
+        }
+        while let Some(child) = take_least(sample) {
+            let host = self.swarms[parent.swarm].member(child)?.host;
+            if self.may_serve(now, member.host, host)
+                && let Some(offer) = self.best_piece(parent.swarm, parent.row, child)
+            {
+                return Some((child, offer));
+            }
+            if !core::mem::replace(&mut is_sifted, true) {
+                let swarm = &self.swarms[parent.swarm];
+                swarm.note_offered(parent.row, self.config.relay_depth_limit > 0, &mut self.wanted);
+                sample.retain(|(_, child)| swarm.lacks_any(*child, &self.wanted));
+            }
+        }
+        None
     }
 
     /// Finds idle parents for a receiver until it has no room or nobody idle has what it lacks.
-    fn feed(&mut self, now: Instant, child: PeerKey) {
-        loop {
-            let Some(peer) = self.peers.get(child) else { return };
-            let (swarm, row, host) = (peer.swarm, peer.row, peer.host);
-            if !self.swarms[swarm].hungry.contains(row) {
-                return;
-            }
+    fn feed(&mut self, now: Instant, child: Seat) {
+        let relays = self.config.relay_depth_limit > 0;
+        while let Some(swarm) = self.swarms.get(child.swarm).filter(|swarm| swarm.hungry.contains(child.row)) {
             let mut sample = core::mem::take(&mut self.sample);
-            let pool = &self.swarms[swarm];
-            pool.idle.sample(&mut self.rng, IDLE, &pool.ranks, &mut sample);
-            let mut best: Option<(Offer, bool, u32, Row)> = None;
-            for (_, parent) in sample.iter().copied() {
-                let Some(offer) = self.offer_of_idle(now, swarm, parent, row, host) else { continue };
-                best = Some(best.map_or(offer, |known| known.min(offer)));
-            }
+            swarm.idle.sample(&mut self.rng, IDLE, &swarm.ranks, &mut sample);
+            // Most have nothing new, and that is seen at once.
+            swarm.note_lacked(child.row, &mut self.wanted);
+            sample.retain(|(_, parent)| swarm.offers_any(*parent, relays, &self.wanted));
+            let offers = sample.iter().filter_map(|(_, parent)| self.offer_of_idle(now, child, *parent));
+            let best = offers.min();
             self.sample = sample;
             let Some((offer, _, _, parent)) = best else { return };
-            let Some(parent) = self.swarms[swarm].member(parent).map(|member| member.peer) else { return };
-            self.grant(now, parent, child, offer);
+            self.grant(now, child.swarm, parent, child.row, offer);
         }
     }
 
     /// What an idle member could send to `child`; members that are in truth busy leave the pool.
     /// Among equal offers the seed comes last (others can serve what it has sent), the less loaded
     /// first.
-    fn offer_of_idle(
-        &mut self,
-        now: Instant,
-        swarm: SwarmKey,
-        parent: Row,
-        child: Row,
-        child_host: HostKey,
-    ) -> Option<(Offer, bool, u32, Row)> {
-        // Most have nothing new, and that is seen at once.
-        if !self.swarms[swarm].is_of_use(parent, child, self.config.relay_depth_limit > 0) {
-            return None;
-        }
-        let member = *self.swarms[swarm].member(parent)?;
-        let host = self.hosts.get(member.host)?;
-        if !self.may_upload(now, host) {
-            self.swarms[swarm].idle.remove(parent);
-            return None;
-        }
+    fn offer_of_idle(&mut self, now: Instant, child: Seat, parent: Row) -> Option<(Offer, bool, u32, Row)> {
+        let swarm = &mut self.swarms[child.swarm];
+        let (from, to) = (swarm.member(parent)?, swarm.member(child.row)?);
+        let (is_seed, from, to) = (from.is_seed, from.host, to.host);
+        let host = self.hosts.get(from)?;
         let load = host.upload.used;
-        if !self.may_serve(now, member.host, child_host) {
+        if !self.may_upload(now, host) {
+            self.swarms[child.swarm].idle.remove(parent);
             return None;
         }
-        let offer = self.best_piece(swarm, parent, child)?;
-        Some((offer, member.is_seed, load, parent))
+        if !self.may_serve(now, from, to) {
+            return None;
+        }
+        let offer = self.best_piece(child.swarm, parent, child.row)?;
+        Some((offer, is_seed, load, parent))
     }
 
-    /// Whether a peer belongs in the pool of those who can be given a piece now.
-    pub(super) fn is_hungry(&self, key: PeerKey) -> bool {
-        self.peers.get(key).is_some_and(|peer| {
-            peer.state.is_downloading()
-                && peer.mode == Mode::Granted
-                && self.hosts.get(peer.host).is_some_and(|host| {
-                    host.download.has_room(self.config.fills_slots || self.swarms[peer.swarm].is_endgame)
-                })
-                && self.swarms[peer.swarm].lacks_something(peer.row)
+    /// Whether a row belongs in the pool of those who can be given a piece now.
+    pub(super) fn is_hungry(&self, swarm: &Swarm, row: Row) -> bool {
+        swarm.member(row).is_some_and(|member| {
+            member.is_wanting
+                && member.progress() < swarm.piece_count()
+                && self
+                    .hosts
+                    .get(member.host)
+                    .is_some_and(|host| host.download.has_room(self.config.fills_slots || swarm.is_endgame))
         })
     }
 
     /// Puts a peer in or out of the pool of the hungry, and has it fed if it was out.
     pub(super) fn review_hunger(&mut self, key: PeerKey) {
-        let is_hungry = self.is_hungry(key);
-        let Some(peer) = self.peers.get(key) else { return };
-        let swarm = &mut self.swarms[peer.swarm];
-        if is_hungry {
-            if swarm.hungry.insert(peer.row) && !swarm.idle.rows().is_empty() {
-                self.work.push_back(Work::Feed(key));
-            }
-        } else {
-            swarm.hungry.remove(peer.row);
+        if let Some(peer) = self.peers.get(key) {
+            self.review_seat(peer.seat());
+        }
+    }
+
+    /// The same for whoever sits there.
+    pub(super) fn review_seat(&mut self, seat: Seat) {
+        let Some(swarm) = self.swarms.get(seat.swarm) else { return };
+        let is_hungry = self.is_hungry(swarm, seat.row);
+        let swarm = &mut self.swarms[seat.swarm];
+        if !is_hungry {
+            swarm.hungry.remove(seat.row);
+        } else if swarm.hungry.insert(seat.row) && !swarm.idle.rows().is_empty() {
+            self.work.push_back(Work::Feed(seat));
         }
     }
 
     /// The same for all peers of a host, whose room to receive changed.
     pub(super) fn review_host_hunger(&mut self, host: HostKey) {
         let mut at = 0;
-        while let Some(peer) = self.hosts.get(host).and_then(|host| host.wanting.get(at).copied()) {
-            self.review_hunger(peer);
+        while let Some(seat) = self.hosts.get(host).and_then(|host| host.wanting.get(at).copied()) {
+            self.review_seat(seat);
             at += 1;
         }
     }
+}
+
+/// Takes out the first of those with the lowest rank.
+fn take_least(sample: &mut Vec<(u32, Row)>) -> Option<Row> {
+    let mut least = 0;
+    for at in 1..sample.len() {
+        if sample[at].0 < sample[least].0 {
+            least = at;
+        }
+    }
+    (!sample.is_empty()).then(|| sample.swap_remove(least).1)
 }

@@ -2,11 +2,10 @@
 //! and take over what a slow parent would take long to send.
 
 use super::Scheduler;
-use super::event::{GrantKey, PeerKey};
-use super::host::SwarmKey;
+use super::event::GrantKey;
+use super::host::{Grant, Seat, SwarmKey};
 use super::rank::Offer;
 use super::swarm::Row;
-use crate::piece::PieceNumber;
 use crate::time::{Duration, Instant};
 
 /// A transfer is taken over by a parent that needs less than two thirds of what it has left: in the
@@ -24,9 +23,7 @@ impl Scheduler {
         let is_endgame = swarm.wanting > 0 && swarm.idle.rows().len() >= swarm.wanting as usize;
         if core::mem::replace(&mut swarm.is_endgame, is_endgame) != is_endgame {
             for row in 0..self.swarms[key].members.len() {
-                if let Some(peer) = self.swarms[key].member(row as Row).map(|member| member.peer) {
-                    self.review_hunger(peer);
-                }
+                self.review_seat(Seat { swarm: key, row: row as Row });
             }
         }
         if is_endgame && self.config.takes_over {
@@ -44,8 +41,8 @@ impl Scheduler {
             }
             let inbound = self.peers[member.peer].inbound.clone();
             for grant in inbound {
-                if let Some(parent) = self.faster(now, key, row, grant) {
-                    self.replace(now, member.peer, parent, grant);
+                if let Some(parent) = self.faster(now, key, grant) {
+                    self.replace(now, grant, parent);
                 }
             }
         }
@@ -53,10 +50,10 @@ impl Scheduler {
 
     /// An idle parent that would bring a piece much sooner than the transfer under way, which either
     /// is late or comes from a slower parent.
-    fn faster(&mut self, now: Instant, key: SwarmKey, child: Row, grant: GrantKey) -> Option<PeerKey> {
+    fn faster(&mut self, now: Instant, key: SwarmKey, grant: GrantKey) -> Option<Row> {
         let grant = self.grants.get(grant).copied()?;
         let is_late = grant.late <= now;
-        let child_host = self.swarms[key].member(child)?.host;
+        let child_host = grant.to;
         // What is late has given its place in the lane to others already.
         if !grant.fills_down && !self.hosts.get(child_host)?.download.has_room(true) {
             return None;
@@ -73,24 +70,18 @@ impl Scheduler {
             let is_faster = grant.rate.is_some_and(|slow| slow.get() < rate.get() / GAIN.0 * GAIN.1);
             let is_gain = is_late || (is_faster && needs * GAIN.0 < (grant.due - now) * GAIN.1);
             let is_free = self.may_upload(now, host) && self.may_serve(now, member.host, child_host);
-            (is_free && is_gain).then_some((needs, *parent, member.peer))
+            (is_free && is_gain).then_some((needs, *parent))
         });
-        let fastest = parents.min().map(|(_, _, peer)| peer);
+        let fastest = parents.min().map(|(_, parent)| parent);
         self.sample = sample;
         fastest
     }
 
-    fn replace(&mut self, now: Instant, child: PeerKey, parent: PeerKey, grant: GrantKey) {
-        let Some(piece) = self.grants.get(grant).map(|grant| grant.piece) else { return };
+    fn replace(&mut self, now: Instant, grant: GrantKey, parent: Row) {
+        let Some(Grant { swarm, to_row, piece, .. }) = self.grants.get(grant).copied() else { return };
         self.revoke(now, grant);
-        let (key, row) = (self.peers[child].swarm, self.peers[child].row);
-        self.swarms[key].second_starts += 1;
-        let offer = Offer { hops: 0, copies: self.copies(key, piece), piece, upstream: None };
-        debug_assert!(!self.swarms[key].expects(row, piece));
-        self.grant(now, parent, child, offer);
-    }
-
-    fn copies(&self, key: SwarmKey, piece: PieceNumber) -> u32 {
-        self.swarms[key].availability.copies(piece)
+        self.swarms[swarm].second_starts += 1;
+        let copies = self.swarms[swarm].availability.copies(piece);
+        self.grant(now, swarm, parent, to_row, Offer { hops: 0, copies, piece, upstream: None });
     }
 }

@@ -7,59 +7,52 @@ use super::candidates::Work;
 use super::event::{GrantKey, HostKey, Output, PeerKey, PieceFailure};
 use super::host::{Grant, SwarmKey, forget};
 use super::rank::Offer;
+use super::swarm::Row;
 use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
 use crate::piece::PieceNumber;
 use crate::time::{Duration, Instant};
 
 impl Scheduler {
-    /// Grants a piece from `parent` to `child`: both have room and the piece is of use.
-    pub(super) fn grant(&mut self, now: Instant, parent: PeerKey, child: PeerKey, offer: Offer) {
-        let piece = offer.piece;
-        let (from, to) = (self.peers[parent].host, self.peers[child].host);
-        let swarm = self.peers[child].swarm;
+    /// Grants a piece to one row of a swarm from another: both have room and the piece is of use.
+    pub(super) fn grant(&mut self, now: Instant, swarm: SwarmKey, from_row: Row, to_row: Row, offer: Offer) {
+        let Offer { hops, piece, upstream, .. } = offer;
+        let members = &mut self.swarms[swarm];
+        let (Some(from), Some(to)) = (members.member(from_row).copied(), members.member(to_row).copied()) else {
+            return;
+        };
+        members.note_granted(from_row, to_row, piece);
         let bytes = self.bytes_of(swarm, piece);
-        let rate = self.rate_of(from, to, offer.upstream);
-        let up_share = self.hosts[from].upload.share(rate, 0);
-        let down_share = self.hosts[to].download.share(rate, self.swarms[swarm].pace);
-        self.hosts[from].upload.take(now, up_share);
-        self.hosts[to].download.take(now, down_share);
-        let (due, late, deadline) = self.grant_terms(now, from, to, bytes);
-        let (up_share, down_share) = (up_share as u16, down_share as u16);
-        let hops = offer.hops;
-        let (fills_up, fills_down) = (true, true);
-        let grant = Grant {
-            parent,
-            child,
+        let rate = self.rate_of(from.host, to.host, upstream);
+        let (due, late, deadline) = self.grant_terms(now, from.host, to.host, bytes);
+        let up_share = self.hosts[from.host].upload.take(now, rate, 0);
+        let down_share = self.hosts[to.host].download.take(now, rate, self.swarms[swarm].pace);
+        let key = self.grants.insert(Grant {
+            swarm,
+            from_row,
+            to_row,
+            from: from.host,
+            to: to.host,
+            parent: from.peer,
+            child: to.peer,
             piece,
             began: now,
             due,
             late,
             deadline,
-            fills_up,
-            fills_down,
+            fills_up: true,
+            fills_down: true,
             rate,
             up_share,
             down_share,
             hops,
-        };
-        let key = self.grants.insert(grant);
-        self.peers[parent].outbound.push(key);
-        self.peers[child].inbound.push(key);
-        let row = self.peers[child].row;
-        let members = &mut self.swarms[swarm];
-        members.set_coming(row, piece);
-        if let Some(member) = members.members[row as usize].as_mut() {
-            member.near = piece.get();
-        }
-        let parent_row = self.peers[parent].row;
-        if let Some(member) = members.members[parent_row as usize].as_mut() {
-            member.last_child = row;
-        }
-        self.tell_digests(child);
-        self.outbox.push(Output::Grant { peer: child, grant: key, piece, parent });
-        self.review_host_hunger(to);
+        });
+        self.peers[from.peer].outbound.push(key);
+        self.peers[to.peer].inbound.push(key);
+        self.tell_digests(to.peer);
+        self.outbox.push(Output::Grant { peer: to.peer, grant: key, piece, parent: from.peer });
+        self.review_host_hunger(to.host);
         if self.config.relay_depth_limit > 0 {
-            self.work.push_back(Work::Serve(to));
+            self.work.push_back(Work::Serve(to.host));
         }
     }
 
@@ -91,78 +84,65 @@ impl Scheduler {
     /// now, so that the control round trip is hidden.
     pub(super) fn grant_nearly_finished(&mut self, key: GrantKey) {
         let Some(grant) = self.grants.get_mut(key) else { return };
-        let fills_up = core::mem::replace(&mut grant.fills_up, false);
-        let fills_down = core::mem::replace(&mut grant.fills_down, false);
-        let (up_share, down_share) = (grant.up_share, grant.down_share);
-        let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
-        if fills_up {
-            self.hosts[parent].upload.release(up_share.into());
+        if core::mem::replace(&mut grant.fills_up, false) {
+            let (share, parent) = (grant.up_share, grant.from);
+            self.hosts[parent].upload.release(share);
             self.work.push_back(Work::Serve(parent));
         }
-        if fills_down {
-            self.hosts[child].download.release(down_share.into());
-            self.review_host_hunger(child);
-        }
+        self.make_way(key);
     }
 
-    /// A transfer takes longer than it should: meanwhile the child may be served by others. Its
-    /// parent is not offered to others, who would only wait as well.
-    fn grant_late(&mut self, key: GrantKey) {
+    /// The child may be served by others beside this transfer, which is nearly finished or takes
+    /// longer than it should. In the latter case its parent is not offered to others, who would only
+    /// wait as well.
+    fn make_way(&mut self, key: GrantKey) {
         let Some(grant) = self.grants.get_mut(key) else { return };
         if core::mem::replace(&mut grant.fills_down, false) {
-            let (share, child) = (grant.down_share, self.peers[grant.child].host);
-            self.hosts[child].download.release(share.into());
+            let (share, child) = (grant.down_share, grant.to);
+            self.hosts[child].download.release(share);
             self.review_host_hunger(child);
         }
     }
 
-    /// Ends a grant that brought `bytes`: its places in the lanes are free, the piece is no longer on
-    /// its way.
+    /// Ends a grant: its places in the lanes are free, the piece is no longer on its way.
     fn end(&mut self, now: Instant, key: GrantKey, is_done: bool) -> Option<Grant> {
         self.grant_nearly_finished(key);
         let grant = self.grants.remove(key)?;
         forget(&mut self.peers[grant.parent].outbound, key);
         forget(&mut self.peers[grant.child].inbound, key);
-        let (parent, child) = (&self.peers[grant.parent], &self.peers[grant.child]);
-        let bytes = if is_done { self.bytes_of(child.swarm, grant.piece) } else { 0 };
-        let (parent, child, swarm) = (parent.host, child.host, child.swarm);
+        let bytes = if is_done { self.bytes_of(grant.swarm, grant.piece) } else { 0 };
         if let (Some(rate), 0) = (grant.rate, grant.hops) {
-            let swarm = &mut self.swarms[swarm];
-            swarm.note_pace(rate.get());
+            self.swarms[grant.swarm].note_pace(rate.get());
         }
-        self.hosts[parent].upload.note(now, grant.began, bytes, grant.hops > 0);
-        self.hosts[child].download.note(now, grant.began, bytes, grant.hops > 0);
+        self.hosts[grant.from].upload.note(now, grant.began, bytes, grant.hops > 0);
+        self.hosts[grant.to].download.note(now, grant.began, bytes, grant.hops > 0);
         Some(grant)
     }
 
     pub(super) fn grant_finished(&mut self, now: Instant, key: GrantKey) {
         let Some(grant) = self.end(now, key, true) else { return };
-        let swarm = self.peers[grant.child].swarm;
-        self.swarms[swarm].delivered += 1;
-        let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+        let Grant { from, to, swarm, to_row, .. } = grant;
         // What was learned of the lane may have made room in it.
-        self.review_host_hunger(child);
-        self.hosts[parent].record.vouch(now, child, &BlacklistPolicy::GLOBAL);
-        self.pairs.vouch(now, (), (child, parent));
-        if !self.hosts[parent].is_seed() {
-            self.hosts[child].isolation.succeeded(now);
+        self.review_host_hunger(to);
+        let parent = &mut self.hosts[from];
+        parent.record.vouch(now, to, &BlacklistPolicy::GLOBAL);
+        let (is_seed, zone) = (parent.is_seed(), parent.info.zone);
+        if !self.pairs.is_empty() {
+            self.pairs.vouch(now, (), (to, from));
         }
-        if self.hosts[parent].info.zone == self.hosts[child].info.zone {
-            let (swarm, row) = (self.peers[grant.child].swarm, self.peers[grant.child].row);
-            if let Some(member) = self.swarms[swarm].members[row as usize].as_mut() {
-                member.is_escaping = false;
-            }
+        let child = &mut self.hosts[to];
+        if !is_seed {
+            child.isolation.succeeded(now);
         }
-        let (swarm, row) = (self.peers[grant.child].swarm, self.peers[grant.child].row);
-        self.swarms[swarm].note_spent(row, false);
+        let members = &mut self.swarms[swarm];
+        members.delivered += 1;
+        members.note_served(to_row, zone);
         self.piece_held(now, grant.child, grant.piece);
     }
 
     pub(super) fn grant_failed(&mut self, now: Instant, key: GrantKey, failure: PieceFailure) {
         let Some(grant) = self.end(now, key, false) else { return };
-        let child = &self.peers[grant.child];
-        let swarm = child.swarm;
-        self.swarms[swarm].clear_coming(child.row, grant.piece);
+        self.swarms[grant.swarm].clear_coming(grant.to_row, grant.piece);
         self.blame(now, &grant, failure);
         self.unserved(now, grant.child, grant.piece);
         if failure == PieceFailure::NotFound {
@@ -173,8 +153,7 @@ impl Scheduler {
     /// Takes a grant back and tells the child.
     pub(super) fn revoke(&mut self, now: Instant, key: GrantKey) {
         let Some(grant) = self.end(now, key, false) else { return };
-        let child = &self.peers[grant.child];
-        self.swarms[child.swarm].clear_coming(child.row, grant.piece);
+        self.swarms[grant.swarm].clear_coming(grant.to_row, grant.piece);
         self.outbox.push(Output::Revoke { peer: grant.child, grant: key });
         self.unserved(now, grant.child, grant.piece);
     }
@@ -182,19 +161,17 @@ impl Scheduler {
     /// `child` will not have `piece` after all: whoever was to get it from there has to look
     /// elsewhere, and the child is hungry again.
     pub(super) fn unserved(&mut self, now: Instant, child: PeerKey, piece: PieceNumber) {
+        let (seat, host) = (self.peers[child].seat(), self.peers[child].host);
         let mut at = 0;
         while let Some(key) = self.peers[child].outbound.get(at).copied() {
-            if self.grants[key].piece == piece
-                && !self.swarms[self.peers[child].swarm].has(self.peers[child].row, piece)
-            {
+            if self.grants[key].piece == piece && !self.swarms[seat.swarm].has(seat.row, piece) {
                 self.revoke(now, key);
             } else {
                 at += 1;
             }
         }
-        let host = self.peers[child].host;
         self.review_host_hunger(host);
-        self.work.push_back(Work::Feed(child));
+        self.work.push_back(Work::Feed(seat));
     }
 
     /// Who is to blame for a failed transfer, and what follows.
@@ -206,7 +183,7 @@ impl Scheduler {
             PieceFailure::Refused | PieceFailure::Aborted => (SOFT_FAILURE, false),
             PieceFailure::Local => return,
         };
-        let (parent, child) = (self.peers[grant.parent].host, self.peers[grant.child].host);
+        let (parent, child) = (grant.from, grant.to);
         self.pairs.accuse(now, (), (child, parent), points);
         if !is_fault {
             return;
@@ -221,8 +198,7 @@ impl Scheduler {
         if was_sound && accuser.is_sound(now) {
             self.accuse(now, child, parent, points);
         } else {
-            let member = &self.peers[grant.child];
-            self.swarms[member.swarm].note_spent(member.row, true);
+            self.swarms[grant.swarm].note_spent(grant.to_row);
         }
     }
 
@@ -246,7 +222,7 @@ impl Scheduler {
         for key in late.drain(..) {
             let Some(grant) = self.grants.get(key).copied() else { continue };
             if now < grant.deadline {
-                self.grant_late(key);
+                self.make_way(key);
                 continue;
             }
             self.outbox.push(Output::Revoke { peer: grant.child, grant: key });

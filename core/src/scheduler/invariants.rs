@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Scheduler;
 use super::event::{HostKey, PeerKey};
-use super::host::{Host, Short};
+use super::host::{Host, Seat, Short};
 use super::swarm::Swarm;
 use crate::piece::PieceNumber;
 use crate::piece::set::bits;
@@ -29,9 +29,15 @@ impl Scheduler {
             for piece in bits(held.iter().copied()).chain(bits(coming.iter().copied())) {
                 *copies.entry(piece).or_default() += 1;
             }
-            assert_eq!(swarm.hungry.contains(row), self.is_hungry(member.peer), "I7: {:?}", member.peer);
+            assert_eq!(swarm.hungry.contains(row), self.is_hungry(swarm, row), "I7: {:?}", member.peer);
             let peer = &self.peers[member.peer];
-            for claim in peer.puller.claims.iter() {
+            assert_eq!(
+                member.is_wanting,
+                peer.state.is_downloading() && peer.puller.is_none(),
+                "I7: {:?}",
+                member.peer
+            );
+            for claim in peer.puller.iter().flat_map(|puller| puller.claims.iter()) {
                 let is_mere = !swarm.has(row, claim) && !swarm.is_sure(claim);
                 assert!(is_mere && swarm.pullers.contains(&member.peer), "I11: {claim:?}");
             }
@@ -62,8 +68,8 @@ impl Scheduler {
     fn check_lanes(&self) {
         let mut used: BTreeMap<HostKey, (u32, u32)> = BTreeMap::new();
         for grant in self.grants.values() {
-            used.entry(self.peers[grant.parent].host).or_default().0 += u32::from(grant.fills_up);
-            used.entry(self.peers[grant.child].host).or_default().1 += u32::from(grant.fills_down);
+            used.entry(grant.from).or_default().0 += u32::from(grant.fills_up);
+            used.entry(grant.to).or_default().1 += u32::from(grant.fills_down);
         }
         for (key, host) in &self.hosts {
             let (up, down) = used.get(&key).copied().unwrap_or_default();
@@ -76,6 +82,12 @@ impl Scheduler {
         for (key, grant) in &self.grants {
             let (parent, child) = (&self.peers[grant.parent], &self.peers[grant.child]);
             assert!(parent.outbound.contains(&key) && child.inbound.contains(&key), "I10: lists of {key:?}");
+            assert_eq!((parent.host, child.host), (grant.from, grant.to), "I10: hosts of {key:?}");
+            assert_eq!(
+                (parent.seat(), child.seat()),
+                (Seat { swarm: grant.swarm, row: grant.from_row }, Seat { swarm: grant.swarm, row: grant.to_row }),
+                "I10: seats of {key:?}"
+            );
             let swarm = &self.swarms[parent.swarm];
             let has = swarm.has(parent.row, grant.piece) || swarm.expects(parent.row, grant.piece);
             assert!(has, "I5: {grant:?}");
@@ -91,20 +103,23 @@ impl Scheduler {
     }
 
     fn check_lists(&self) {
-        let all = |list: fn(&Host) -> &Short<PeerKey>| -> BTreeSet<PeerKey> {
+        let all = |list: fn(&Host) -> &Short<Seat>| -> BTreeSet<Seat> {
             self.hosts.values().flat_map(|host| list(host).iter().copied()).collect()
         };
-        let (listed, wants, serves) = (all(|host| &host.peers), all(|host| &host.wanting), all(|host| &host.serving));
+        let listed: BTreeSet<PeerKey> = self.hosts.values().flat_map(|host| host.peers.iter().copied()).collect();
+        let (wants, serves) = (all(|host| &host.wanting), all(|host| &host.serving));
         for (key, host) in &self.hosts {
-            let lists = [&host.peers, &host.wanting, &host.serving];
             let is_own = |peer: &PeerKey| self.peers.get(*peer).is_some_and(|peer| peer.host == key);
-            assert!(lists.into_iter().flatten().all(is_own), "I10: {key:?} lists another host's peer");
+            let sits = |seat: &Seat| self.member(*seat).is_some_and(|member| member.host == key);
+            let seats = [&host.wanting, &host.serving];
+            let is_sound = host.peers.iter().all(is_own) && seats.into_iter().flatten().all(sits);
+            assert!(is_sound, "I10: {key:?} lists another host's peer");
         }
         for (key, peer) in &self.peers {
             let swarm = &self.swarms[peer.swarm];
             assert!(listed.contains(&key), "I10: {key:?} is not its host's");
-            assert_eq!(wants.contains(&key), peer.state.is_downloading(), "I10: wanting {key:?}");
-            assert_eq!(serves.contains(&key), swarm.wanting > 0, "I10: serving {key:?}");
+            assert_eq!(wants.contains(&peer.seat()), peer.state.is_downloading(), "I10: wanting {key:?}");
+            assert_eq!(serves.contains(&peer.seat()), swarm.wanting > 0, "I10: serving {key:?}");
             assert_eq!(swarm.member(peer.row).map(|member| member.peer), Some(key), "I10: row of {key:?}");
         }
         for swarm in self.swarms.values() {

@@ -14,6 +14,8 @@ pub(super) struct Member {
     pub(super) host: HostKey,
     pub(super) zone: Zone,
     pub(super) is_seed: bool,
+    /// Whether it wants pieces and is granted them.
+    pub(super) is_wanting: bool,
     /// Whether it may be served across zones whatever its own zone has, because nothing came from
     /// there for too long; until something does.
     pub(super) is_escaping: bool,
@@ -37,6 +39,7 @@ impl Member {
             host,
             zone,
             is_seed,
+            is_wanting: false,
             is_escaping: false,
             near: 0,
             last_child: Row::MAX,

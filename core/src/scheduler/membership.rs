@@ -1,11 +1,12 @@
 //! Hosts and peers come and go, and pieces with them.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Scheduler;
 use super::candidates::Work;
 use super::event::{HostInfo, HostKey, HostKind, Mode, Output, PeerKey, Refusal, Registration, RequestId};
-use super::host::{Host, Peer, Short, SwarmKey, forget};
+use super::host::{Host, Peer, Seat, Short, SwarmKey, forget};
 use super::member::Member;
 use super::pulling::Puller;
 use super::swarm::{Row, Swarm};
@@ -79,7 +80,8 @@ impl Scheduler {
         let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
         let (is_seed, zone) = (known.is_seed(), known.info.zone);
         // One peer for each host and task: a new registration replaces the old one.
-        if let Some(old) = self.peer_on(host, &task) {
+        let old = self.tasks.get(&task).and_then(|swarm| self.peer_on(host, *swarm));
+        if let Some(old) = old {
             self.peer_left(now, old);
         }
         let key = self.swarm_for(now, task)?;
@@ -106,14 +108,13 @@ impl Scheduler {
             swarm: key,
             row,
             state: PeerState::Pending,
-            mode: registration.mode,
             order: registration.order,
             can_fetch_source: registration.can_fetch_source,
             digests_told: 0,
             inbound: Short::new(),
             outbound: Short::new(),
             served: now,
-            puller: Puller::default(),
+            puller: (registration.mode == Mode::Candidates).then(Box::<Puller>::default),
         });
         if let Some(member) = self.swarms[key].members[row as usize].as_mut() {
             member.peer = peer;
@@ -123,7 +124,7 @@ impl Scheduler {
             self.swarms[key].pullers.push(peer);
         }
         if self.swarms[key].wanting > 0 {
-            self.hosts[host].serving.push(peer);
+            self.hosts[host].serving.push(Seat { swarm: key, row });
         }
         if let Some(plan) = plan {
             self.adopt_plan(now, key, plan);
@@ -137,13 +138,12 @@ impl Scheduler {
 
     /// The peer a host has in a task, looked for where there is less to look through: a host may be in
     /// many tasks, and a task on many hosts.
-    fn peer_on(&self, host: HostKey, task: &TaskId) -> Option<PeerKey> {
-        let key = self.tasks.get(task)?;
-        let (swarm, known) = (&self.swarms[*key], self.hosts.get(host)?);
+    pub(super) fn peer_on(&self, host: HostKey, key: SwarmKey) -> Option<PeerKey> {
+        let (swarm, known) = (&self.swarms[key], self.hosts.get(host)?);
         if swarm.members.len() < known.peers.len() {
             return swarm.iter().find(|(_, member)| member.host == host).map(|(_, member)| member.peer);
         }
-        known.peers.iter().copied().find(|peer| self.peers[*peer].swarm == *key)
+        known.peers.iter().copied().find(|peer| self.peers[*peer].swarm == key)
     }
 
     /// Pieces a peer brings along. A seed's word is enough, and so is anybody's of a cached content (who
@@ -228,14 +228,15 @@ impl Scheduler {
     fn begin_wanting(&mut self, key: PeerKey) {
         let peer = &mut self.peers[key];
         peer.state.step(PeerState::Running);
-        self.hosts[peer.host].wanting.push(key);
+        self.hosts[peer.host].wanting.push(peer.seat());
         let swarm = &mut self.swarms[peer.swarm];
         swarm.wanting += 1;
+        swarm.note_wanting(peer.row, peer.puller.is_none());
         if swarm.wanting == 1 {
             swarm.state = TaskState::Running;
             for (row, member) in swarm.members.iter().enumerate() {
                 let Some(member) = member else { continue };
-                self.hosts[member.host].serving.push(member.peer);
+                self.hosts[member.host].serving.push(Seat { swarm: peer.swarm, row: row as Row });
                 // Nobody asked them before: whoever is fed will find them here.
                 swarm.idle.insert(row as Row);
             }
@@ -256,19 +257,19 @@ impl Scheduler {
         if !was_wanting {
             return;
         }
-        let (swarm, host) = (peer.swarm, peer.host);
+        let (seat, host) = (peer.seat(), peer.host);
+        self.swarms[seat.swarm].note_wanting(seat.row, false);
         self.abandon_runs(now, key);
         while let Some(grant) = self.peers[key].inbound.first().copied() {
             self.revoke(now, grant);
         }
-        forget(&mut self.hosts[host].wanting, key);
-        let row = self.peers[key].row;
-        let swarm = &mut self.swarms[swarm];
-        swarm.hungry.remove(row);
+        forget(&mut self.hosts[host].wanting, seat);
+        let swarm = &mut self.swarms[seat.swarm];
+        swarm.hungry.remove(seat.row);
         swarm.wanting -= 1;
         if swarm.wanting == 0 {
-            for member in swarm.members.iter().flatten() {
-                forget(&mut self.hosts[member.host].serving, member.peer);
+            for (row, member) in swarm.iter() {
+                forget(&mut self.hosts[member.host].serving, Seat { swarm: seat.swarm, row });
             }
             let is_held = swarm.iter().any(|(row, _)| swarm.is_complete(row));
             swarm.state = if is_held { TaskState::Succeeded } else { TaskState::Pending };
@@ -315,7 +316,7 @@ impl Scheduler {
         self.swarms[peer.swarm].leave(peer.row, now);
         let host = &mut self.hosts[peer.host];
         forget(&mut host.peers, key);
-        forget(&mut host.serving, key);
+        forget(&mut host.serving, peer.seat());
     }
 
     pub(super) fn remove_swarm(&mut self, key: SwarmKey) {
@@ -329,7 +330,9 @@ impl Scheduler {
         let (swarm, row, host) = (self.peers[key].swarm, self.peers[key].row, self.peers[key].host);
         self.swarms[swarm].set_held(row, piece);
         self.peers[key].served = now;
-        self.peers[key].puller.claims.remove(piece);
+        if let Some(puller) = self.peers[key].puller.as_mut() {
+            puller.claims.remove(piece);
+        }
         self.note_new_parent(key);
         self.finish_if_complete(now, key);
         self.review_hunger(key);
@@ -351,7 +354,9 @@ impl Scheduler {
     /// A peer has all it wanted, whether or not each piece's way is known here.
     pub(super) fn peer_done(&mut self, now: Instant, key: PeerKey) {
         let Some(swarm) = self.peers.get_mut(key).map(|peer| {
-            peer.puller.is_done = peer.mode == Mode::Candidates;
+            if let Some(puller) = peer.puller.as_mut() {
+                puller.is_done = true;
+            }
             peer.swarm
         }) else {
             return;
@@ -391,9 +396,7 @@ impl Scheduler {
         for grant in outbound.into_iter().filter(|grant| self.grants[*grant].piece == piece).collect::<Vec<_>>() {
             self.revoke(now, grant);
         }
-        if self.peers[key].mode == Mode::Granted {
-            self.review_hunger(key);
-        }
+        self.review_hunger(key);
         self.ensure_source(now, swarm);
     }
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::Scheduler;
-use super::event::{HostKey, Mode, Output, PeerKey, PieceFailure};
+use super::event::{HostKey, Output, PeerKey, PieceFailure};
 use super::host::{Peer, SwarmKey};
 use super::member::Member;
 use super::seeding::{PullRun, SOURCE_TERM, SOURCE_TRY_LIMIT};
@@ -50,12 +50,13 @@ pub(super) struct Puller {
 impl Scheduler {
     /// Whom a peer that pulls was last offered, best first.
     pub fn offered(&self, peer: PeerKey) -> impl Iterator<Item = PeerKey> + '_ {
-        self.peers.get(peer).into_iter().flat_map(|peer| peer.puller.offered.iter().map(|(parent, _)| *parent))
+        let puller = self.peers.get(peer).and_then(|peer| peer.puller.as_ref());
+        puller.into_iter().flat_map(|puller| puller.offered.iter().map(|(parent, _)| *parent))
     }
 
     /// A peer that pulls says that it has a piece nobody vouches for.
     pub(super) fn piece_pulled(&mut self, now: Instant, key: PeerKey, number: u32) {
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.mode == Mode::Candidates) else { return };
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.puller.is_some()) else { return };
         let swarm = &mut self.swarms[peer.swarm];
         peer.served = now;
         if let Some(run) = swarm.source.puller.as_mut().filter(|run| run.peer == key) {
@@ -67,7 +68,8 @@ impl Scheduler {
         let Some(piece) = plan.and_then(|plan| plan.number(number)).filter(|piece| piece.get() < CLAIM_LIMIT) else {
             return;
         };
-        if !swarm.has(peer.row, piece) && peer.puller.claims.insert(piece) {
+        let is_news = !swarm.has(peer.row, piece);
+        if is_news && peer.puller.as_mut().is_some_and(|puller| puller.claims.insert(piece)) {
             self.note_new_parent(key);
         }
     }
@@ -75,7 +77,8 @@ impl Scheduler {
     /// A piece's digest is known for good: those who claimed the piece hold it from now on.
     pub(super) fn promote_claims(&mut self, now: Instant, key: SwarmKey, piece: PieceNumber) {
         for puller in self.swarms[key].pullers.clone() {
-            if self.peers.get_mut(puller).is_some_and(|peer| peer.puller.claims.remove(piece)) {
+            let claims = self.peers.get_mut(puller).and_then(|peer| Some(&mut peer.puller.as_mut()?.claims));
+            if claims.is_some_and(|claims| claims.remove(piece)) {
                 self.piece_held(now, puller, piece);
             }
         }
@@ -86,13 +89,13 @@ impl Scheduler {
         let Some(peer) = self.peers.get(key) else { return };
         let swarm = &mut self.swarms[peer.swarm];
         let held = swarm.member(peer.row).map_or(0, |member| member.held);
-        swarm.has_new_parent |= held + peer.puller.claims.len() == 1;
+        swarm.has_new_parent |= held + peer.claimed() == 1;
     }
 
     /// A peer is gone: nobody counts on it, and nobody is kept busy by it.
     pub(super) fn forget_puller(&mut self, key: PeerKey, peer: &Peer) {
         self.swarms[peer.swarm].pullers.retain(|puller| *puller != key);
-        for (_, host) in &peer.puller.offered {
+        for (_, host) in peer.puller.iter().flat_map(|puller| &puller.offered) {
             if let Some(host) = self.hosts.get_mut(*host) {
                 host.pulls = host.pulls.saturating_sub(1);
             }
@@ -102,13 +105,14 @@ impl Scheduler {
     /// A peer that pulls was unlucky with a parent.
     pub(super) fn parent_failed(&mut self, now: Instant, key: PeerKey, parent: PeerKey, failure: PieceFailure) {
         let (Some(child), Some(accused)) = (self.peers.get(key), self.peers.get(parent)) else { return };
-        if child.mode != Mode::Candidates || child.swarm != accused.swarm || failure == PieceFailure::Local {
+        if child.swarm != accused.swarm || failure == PieceFailure::Local {
             return;
         }
         let points = if failure == PieceFailure::Corrupt { HARD_FAILURE } else { SOFT_FAILURE };
-        self.pairs.accuse(now, (), (child.host, accused.host), points);
-        let puller = &mut self.peers[key].puller;
+        let hosts = (child.host, accused.host);
+        let Some(puller) = self.peers.get_mut(key).and_then(|peer| peer.puller.as_mut()) else { return };
         (puller.is_stale, puller.shunned) = (true, Some(parent));
+        self.pairs.accuse(now, (), hosts, points);
     }
 
     /// Looks after a swarm's peers that pull: offers them parents where those they have are gone, too
@@ -123,7 +127,7 @@ impl Scheduler {
             self.pull_failed(key, run.peer);
         }
         for peer in self.swarms[key].pullers.clone() {
-            let Some(puller) = self.peers.get(peer).map(|peer| &peer.puller) else { continue };
+            let Some(puller) = self.peers.get(peer).and_then(|peer| peer.puller.as_ref()) else { continue };
             let is_short = puller.offered.len() < OFFER_LIMIT;
             let is_broken = || puller.offered.iter().any(|(parent, _)| !self.can_offer(now, *parent, peer));
             if puller.is_stale || (is_short && has_news) || is_broken() {
@@ -135,11 +139,11 @@ impl Scheduler {
 
     /// Tells a peer that pulls its parents, if they are not those it knows.
     pub(super) fn offer_parents(&mut self, now: Instant, key: PeerKey) {
-        if !self.peers.get(key).is_some_and(|peer| peer.mode == Mode::Candidates && peer.state == PeerState::Running) {
+        if !self.peers.get(key).is_some_and(|peer| peer.puller.is_some() && peer.state == PeerState::Running) {
             return;
         }
         let fresh = self.choose_parents(now, key);
-        let puller = &mut self.peers[key].puller;
+        let Some(puller) = self.peers[key].puller.as_mut() else { return };
         let is_stale = core::mem::take(&mut puller.is_stale);
         let is_same = puller.offered == fresh && !is_stale;
         self.set_offered(key, fresh);
@@ -149,12 +153,13 @@ impl Scheduler {
     }
 
     fn set_offered(&mut self, key: PeerKey, fresh: Vec<(PeerKey, HostKey)>) {
+        let Some(puller) = self.peers.get_mut(key).and_then(|peer| peer.puller.as_mut()) else { return };
         for (_, host) in &fresh {
             if let Some(host) = self.hosts.get_mut(*host) {
                 host.pulls += 1;
             }
         }
-        let old = core::mem::replace(&mut self.peers[key].puller.offered, fresh);
+        let old = core::mem::replace(&mut puller.offered, fresh);
         for (_, host) in old {
             if let Some(host) = self.hosts.get_mut(host) {
                 host.pulls = host.pulls.saturating_sub(1);
@@ -172,8 +177,7 @@ impl Scheduler {
     fn progress(&self, key: PeerKey) -> u32 {
         let Some(peer) = self.peers.get(key) else { return 0 };
         let held = self.swarms[peer.swarm].member(peer.row).map_or(0, |member| member.held);
-        let claimed = held + peer.puller.claims.len();
-        if peer.puller.is_done { claimed.max(1) } else { claimed }
+        (held + peer.claimed()).max(u32::from(peer.is_done_pulling()))
     }
 
     /// The parents to offer: first those who do not depend on the swarm's other pulling peers, then the
@@ -185,11 +189,11 @@ impl Scheduler {
         let rank = |row: Row, member: &Member| {
             let (parent, host) = (self.peers.get(member.peer)?, self.hosts.get(member.host)?);
             let progress = self.progress(member.peer);
-            let is_rooted = parent.mode == Mode::Granted || parent.puller.is_done || swarm.is_complete(row);
+            let is_rooted = parent.puller.is_none() || parent.is_done_pulling() || swarm.is_complete(row);
             let is_ahead = is_rooted || progress > mine;
             let draw = coin ^ u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             (member.peer != key && is_ahead && self.can_offer(now, member.peer, key)).then_some((
-                child.puller.shunned == Some(member.peer),
+                child.puller.as_ref().is_some_and(|puller| puller.shunned == Some(member.peer)),
                 !is_rooted,
                 host.pulls + host.upload.used,
                 member.is_seed,
@@ -212,7 +216,7 @@ impl Scheduler {
     pub(super) fn pull_from_source(&mut self, now: Instant, key: SwarmKey) -> bool {
         let swarm = &self.swarms[key];
         let is_coming = swarm.source.puller.is_some();
-        if is_coming || swarm.pullers.iter().any(|peer| self.peers[*peer].puller.is_done) {
+        if is_coming || swarm.pullers.iter().any(|peer| self.peers[*peer].is_done_pulling()) {
             return true;
         }
         let is_fit = |peer: &PeerKey| {
@@ -233,7 +237,7 @@ impl Scheduler {
         }
         let is_stuck = |peer: &PeerKey| {
             let state = &self.peers[*peer];
-            let patience = if state.puller.offered.is_empty() { 1 } else { PATIENCE };
+            let patience = if self.offered(*peer).next().is_none() { 1 } else { PATIENCE };
             state.can_fetch_source
                 && state.state == PeerState::Running
                 && !swarm.source.has_failed(*peer)

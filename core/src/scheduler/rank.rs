@@ -44,20 +44,30 @@ impl Scheduler {
         let swarm = &self.swarms[key];
         let (from, to) = (swarm.member(parent)?, swarm.member(child)?);
         let fence = if to.is_escaping || from.zone == to.zone { None } else { swarm.present_in(to.zone) };
-        let outside = |at: usize| fence.map_or(u64::MAX, |present| !present.word(at));
-        let useful = swarm.useful_held(parent, child);
-        let is_useful = |at: usize| useful(at) & outside(at);
-        if (0..swarm.words()).any(|at| is_useful(at) != 0) {
+        let mut useful = core::mem::take(&mut self.useful);
+        swarm.note_lacked(child, &mut useful);
+        if let Some(present) = fence {
+            useful.iter_mut().enumerate().for_each(|(at, word)| *word &= !present.word(at));
+        }
+        let offer = self.offer(key, parent, child, coin, &mut useful);
+        self.useful = useful;
+        offer
+    }
+
+    /// The best of the `useful` pieces that `parent` could send `child`.
+    fn offer(&self, key: SwarmKey, parent: Row, child: Row, coin: bool, useful: &mut [u64]) -> Option<Offer> {
+        let swarm = &self.swarms[key];
+        let (from, to) = (swarm.member(parent)?, swarm.member(child)?);
+        if swarm.offers_any(parent, false, useful) {
+            useful.iter_mut().zip(swarm.held(parent)).for_each(|(word, held)| *word &= held);
             let order = self.order_of(key, from, child, to);
-            let selector = Selector { near: to.near, coin, order };
-            let piece = selector.choose(&swarm.availability, is_useful)?;
+            let piece = Selector { near: to.near, coin, order }.choose(&swarm.availability, useful)?;
             return Some(Offer { hops: 0, copies: swarm.availability.copies(piece), piece, upstream: None });
         }
         if self.config.relay_depth_limit == 0 || from.coming == 0 {
             return None;
         }
-        let useful = swarm.useful_coming(parent, child);
-        let coming = bits((0..swarm.words()).map(|at| useful(at) & outside(at)));
+        let coming = bits(useful.iter().zip(swarm.coming(parent)).map(|(useful, coming)| useful & coming));
         let (copies, piece) = coming.map(|piece| (swarm.availability.copies(piece), piece)).min()?;
         // The child neither has nor expects the piece, and all upstream of the parent do: so following
         // the parents of a piece never leads in a circle.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Scheduler;
 use super::candidates::Work;
-use super::event::{HostKey, Mode, Output, PeerKey, SourceFailure, TaskFailure};
+use super::event::{HostKey, Output, PeerKey, SourceFailure, TaskFailure};
 use super::host::SwarmKey;
 use super::member::Member;
 use super::swarm::Swarm;
@@ -164,14 +164,15 @@ impl Scheduler {
         let is_free = |peer: PeerKey| {
             let source = &swarm.source;
             let peer_state = self.peers.get(peer);
-            peer_state.is_some_and(|p| p.can_fetch_source && p.mode == Mode::Granted && p.state.is_downloading())
+            peer_state.is_some_and(|p| p.can_fetch_source && p.puller.is_none() && p.state.is_downloading())
                 && !source.failed.contains(&peer)
                 && source.runs.iter().all(|run| run.peer != peer)
         };
-        let free = |is_seed: bool| {
-            swarm.iter().map(|(_, member)| member).find(|m| m.is_seed == is_seed && is_free(m.peer)).map(|m| m.peer)
-        };
-        free(true).or_else(|| if self.next_seed(now, key).is_some() { None } else { free(false) })
+        let seed = self.seeds.iter().filter_map(|host| self.peer_on(*host, key)).find(|peer| is_free(*peer));
+        if seed.is_some() || self.next_seed(now, key).is_some() {
+            return seed;
+        }
+        swarm.iter().find(|(_, member)| !member.is_seed && is_free(member.peer)).map(|(_, member)| member.peer)
     }
 
     /// The seed to be woken next: the first in the order of its draw for this task that is neither
@@ -182,7 +183,7 @@ impl Scheduler {
             let asked = swarm.source.woken.iter().find(|(woken, _)| woken == host);
             asked.is_none_or(|(_, at)| now - *at < WAKE_TERM)
         };
-        let is_member = |host: &HostKey| swarm.iter().any(|(_, member)| member.host == *host);
+        let is_member = |host: &HostKey| self.peer_on(*host, key).is_some();
         let mut seeds: Vec<(u64, HostKey)> = self
             .seeds
             .iter()
@@ -246,6 +247,10 @@ impl Scheduler {
         if !swarm.is_ranged || swarm.source.runs.is_empty() || swarm.source.runs.len() >= FETCHER_LIMIT {
             return;
         }
+        let is_busy = |seed: &HostKey| swarm.source.runs.iter().any(|run| self.peers[run.peer].host == *seed);
+        if self.seeds.iter().all(is_busy) {
+            return;
+        }
         let is_seed = |peer: PeerKey| self.peers.get(peer).is_some_and(|p| self.hosts[p.host].is_seed());
         let Some(helper) = self.fetcher(now, key).filter(|peer| is_seed(*peer)) else { return };
         let longest = (0..swarm.source.runs.len()).max_by_key(|at| {
@@ -269,7 +274,7 @@ impl Scheduler {
         let spares_pullers = self.pull_from_source(now, key);
         let swarm = &mut self.swarms[key];
         let waits = |member: &Member| {
-            self.peers.get(member.peer).is_some_and(|p| p.mode == Mode::Granted && p.state.is_downloading())
+            self.peers.get(member.peer).is_some_and(|p| p.puller.is_none() && p.state.is_downloading())
         };
         if spares_pullers && !swarm.iter().any(|(_, member)| waits(member)) {
             swarm.source.hopeless_since = None;
@@ -295,8 +300,7 @@ impl Scheduler {
         let waiting: Vec<PeerKey> = self.swarms[key].iter().map(|(_, member)| member.peer).collect();
         for peer in waiting {
             let Some(state) = self.peers.get(peer) else { continue };
-            let is_spared =
-                puller.is_some_and(|run| run.peer == peer) || (spares_pullers && state.mode == Mode::Candidates);
+            let is_spared = puller.is_some_and(|run| run.peer == peer) || (spares_pullers && state.puller.is_some());
             if !is_spared && (state.state.is_downloading() || state.state == PeerState::Pending) {
                 self.outbox.push(Output::FailTask { peer, why });
                 self.stop_peer(now, peer);

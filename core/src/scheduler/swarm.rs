@@ -160,6 +160,13 @@ impl Swarm {
         }
     }
 
+    /// A row wants pieces that are granted, or does not any more.
+    pub(super) fn note_wanting(&mut self, row: Row, is_wanting: bool) {
+        if let Some(member) = self.members[row as usize].as_mut() {
+            member.is_wanting = is_wanting;
+        }
+    }
+
     /// A transfer has ended that was expected to bring `rate` bytes a millisecond.
     pub(super) const fn note_pace(&mut self, rate: u32) {
         self.pace = if self.pace == 0 { rate } else { ((self.pace as u64 * 63 + rate as u64) / 64) as u32 };
@@ -174,11 +181,6 @@ impl Swarm {
     pub(super) fn is_complete(&self, row: Row) -> bool {
         let count = self.plan.and_then(|plan| plan.count());
         count.is_some() && self.member(row).map(|member| member.held) == count
-    }
-
-    /// Whether there is a piece this row neither has nor expects.
-    pub(super) fn lacks_something(&self, row: Row) -> bool {
-        self.member(row).is_some_and(|member| member.progress() < self.piece_count())
     }
 
     /// Makes room for pieces up to the plan's end, or up to `piece` while the plan is open.
@@ -260,10 +262,30 @@ impl Swarm {
         }
     }
 
-    /// A transfer to this row was in vain, as all to its host lately; or was not.
-    pub(super) fn note_spent(&mut self, row: Row, is_in_vain: bool) {
+    /// A piece is on its way between two rows from now on.
+    pub(super) fn note_granted(&mut self, from: Row, to: Row, piece: PieceNumber) {
+        self.set_coming(to, piece);
+        if let Some(member) = self.members[to as usize].as_mut() {
+            member.near = piece.get();
+        }
+        if let Some(member) = self.members[from as usize].as_mut() {
+            member.last_child = to;
+        }
+    }
+
+    /// A row has got a piece from a member in `zone`.
+    pub(super) fn note_served(&mut self, row: Row, zone: Zone) {
         if let Some(member) = self.members[row as usize].as_mut() {
-            member.note_spent(is_in_vain);
+            member.is_escaping &= member.zone != zone;
+            member.note_spent(false);
+            self.ranks[row as usize] = member.rank();
+        }
+    }
+
+    /// A transfer to this row was in vain, as all to its host lately.
+    pub(super) fn note_spent(&mut self, row: Row) {
+        if let Some(member) = self.members[row as usize].as_mut() {
+            member.note_spent(true);
             self.ranks[row as usize] = member.rank();
         }
     }
@@ -292,22 +314,32 @@ impl Swarm {
         }
     }
 
-    /// Whether `from` has, or with `relays` expects, a piece that `to` neither has nor expects.
-    pub(super) fn is_of_use(&self, from: Row, to: Row, relays: bool) -> bool {
-        let (held, coming) = (self.useful_held(from, to), self.useful_coming(from, to));
-        (0..self.words).any(|at| held(at) != 0 || (relays && coming(at) != 0))
+    /// Writes down what a row could give: what it has and, with `relays`, what is on its way to it.
+    pub(super) fn note_offered(&self, row: Row, relays: bool, words: &mut Vec<u64>) {
+        words.clear();
+        words.extend_from_slice(self.held(row));
+        if relays {
+            words.iter_mut().zip(self.coming(row)).for_each(|(word, coming)| *word |= coming);
+        }
     }
 
-    /// Pieces that `from` has and `to` neither has nor expects, by words.
-    pub(super) fn useful_held(&self, from: Row, to: Row) -> impl Fn(usize) -> u64 {
-        let (offered, held, coming) = (self.held(from), self.held(to), self.coming(to));
-        move |at| offered[at] & !(held[at] | coming[at])
+    /// Writes down what a row could be given: what it neither has nor expects.
+    pub(super) fn note_lacked(&self, row: Row, words: &mut Vec<u64>) {
+        words.clear();
+        words.extend(self.held(row).iter().zip(self.coming(row)).map(|(held, coming)| !(held | coming)));
     }
 
-    /// Pieces on their way to `from` that `to` neither has nor expects, by words.
-    pub(super) fn useful_coming(&self, from: Row, to: Row) -> impl Fn(usize) -> u64 {
-        let (offered, held, coming) = (self.coming(from), self.held(to), self.coming(to));
-        move |at| offered[at] & !(held[at] | coming[at])
+    /// Whether a row neither has nor expects one of these pieces.
+    pub(super) fn lacks_any(&self, row: Row, words: &[u64]) -> bool {
+        let has = self.held(row).iter().zip(self.coming(row));
+        has.zip(words).fold(0, |some, ((held, coming), word)| some | (word & !(held | coming))) != 0
+    }
+
+    /// Whether a row has, or with `relays` expects, one of these pieces.
+    pub(super) fn offers_any(&self, row: Row, relays: bool, words: &[u64]) -> bool {
+        let mask = if relays { u64::MAX } else { 0 };
+        let has = self.held(row).iter().zip(self.coming(row));
+        has.zip(words).fold(0, |some, ((held, coming), word)| some | ((held | coming & mask) & word)) != 0
     }
 
     /// The first piece at or after `from` that a row does not have: how far a reader in order gets.
@@ -327,11 +359,6 @@ impl Swarm {
     /// Pieces with a copy in a zone or on its way into it.
     pub(super) fn present_in(&self, zone: Zone) -> Option<&PieceSet> {
         self.zones.get(&zone).map(ZoneBook::present)
-    }
-
-    /// Words of 64 pieces in one set.
-    pub(super) const fn words(&self) -> usize {
-        self.words
     }
 
     /// Remembers the digest of a piece for good. `Some(false)` if another one is known for good.
@@ -461,8 +488,12 @@ mod tests {
         swarm.set_coming(rows[0], last);
         assert!(swarm.has(rows[1], first) && !swarm.has(rows[0], first));
         assert!(swarm.expects(rows[0], last) && !swarm.expects(rows[1], last));
-        let useful = swarm.useful_coming(rows[0], rows[1]);
-        assert_eq!(bits((0..swarm.words()).map(useful)).collect::<Vec<_>>(), [last]);
+        let mut words = Vec::new();
+        swarm.note_lacked(rows[1], &mut words);
+        assert!(swarm.offers_any(rows[0], true, &words) && !swarm.offers_any(rows[0], false, &words));
+        swarm.note_offered(rows[0], true, &mut words);
+        assert_eq!(bits(words.iter().copied()).collect::<Vec<_>>(), [last]);
+        assert!(swarm.lacks_any(rows[1], &words) && !swarm.lacks_any(rows[0], &words));
         swarm.clear_coming(rows[0], last);
         swarm.leave(rows[1], Instant::ZERO);
         assert_eq!(swarm.availability.copies(first), 0);

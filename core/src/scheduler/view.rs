@@ -140,7 +140,7 @@ impl Scheduler {
         let swarm = self.tasks.get(task).map(|key| &self.swarms[*key]);
         swarm.into_iter().flat_map(|swarm| swarm.iter()).map(|(_, member)| {
             let peer = self.peers.get(member.peer);
-            let is_wanting = self.hosts.get(member.host).is_some_and(|host| host.wanting.contains(&member.peer));
+            let is_wanting = peer.is_some_and(|peer| peer.state.is_downloading());
             MemberRow {
                 peer: member.peer,
                 host: member.host,
@@ -173,9 +173,8 @@ impl Scheduler {
     /// The transfer of a grant that has not ended.
     pub fn transfer(&self, grant: GrantKey) -> Option<Transfer> {
         let grant = self.grants.get(grant)?;
-        let (parent, child) = (self.peers.get(grant.parent)?, self.peers.get(grant.child)?);
-        let task = self.swarms[child.swarm].task;
-        Some(Transfer { task, parent: parent.host, child: child.host, bytes: self.bytes_of(child.swarm, grant.piece) })
+        let task = self.swarms[grant.swarm].task;
+        Some(Transfer { task, parent: grant.from, child: grant.to, bytes: self.bytes_of(grant.swarm, grant.piece) })
     }
 
     /// How many transfers are under way in a task, by who sends `.0` and who receives `.1`.

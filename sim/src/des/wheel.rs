@@ -9,7 +9,8 @@ const BUCKETS: usize = 4096;
 /// Events by time; those of the same microsecond in the order they were added.
 ///
 /// A wheel of buckets costs constant time for each event where a heap over all of them would cost
-/// the logarithm of their number and a cache miss for each level. Only the open bucket is a heap.
+/// the logarithm of their number and a cache miss for each level. A bucket is sorted when its time
+/// comes; only what is added to it after that goes into a heap.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     /// Microseconds a bucket covers, as a power of two.
@@ -17,7 +18,10 @@ pub(crate) struct Wheel<T> {
     buckets: Vec<Vec<Timed<T>>>,
     /// The bucket number (since time 0) that is open.
     open: u64,
-    current: BinaryHeap<Timed<T>>,
+    /// What is left of it, the first last.
+    current: Vec<Timed<T>>,
+    /// What came into it since it was opened.
+    fresh: BinaryHeap<Timed<T>>,
     /// What lies further ahead than one turn of the wheel.
     far: Vec<Timed<T>>,
     /// The earliest bucket number in `far`.
@@ -60,7 +64,8 @@ impl<T> Wheel<T> {
             shift: bucket_us.next_power_of_two().trailing_zeros(),
             buckets: (0..BUCKETS).map(|_| Vec::new()).collect(),
             open: 0,
-            current: BinaryHeap::new(),
+            current: Vec::new(),
+            fresh: BinaryHeap::new(),
             far: Vec::new(),
             far_from: u64::MAX,
             added: 0,
@@ -79,7 +84,7 @@ impl<T> Wheel<T> {
     fn place(&mut self, timed: Timed<T>) {
         let bucket = timed.at >> self.shift;
         if bucket <= self.open {
-            self.current.push(timed);
+            self.fresh.push(timed);
         } else if bucket - self.open < BUCKETS as u64 {
             self.buckets[bucket as usize % BUCKETS].push(timed);
         } else {
@@ -90,7 +95,7 @@ impl<T> Wheel<T> {
 
     /// Takes the next event with its time.
     pub(crate) fn pop(&mut self) -> Option<(u64, T)> {
-        while self.current.is_empty() {
+        while self.current.is_empty() && self.fresh.is_empty() {
             if self.len == 0 {
                 return None;
             }
@@ -102,11 +107,13 @@ impl<T> Wheel<T> {
             if self.open + BUCKETS as u64 > self.far_from {
                 self.bring_near();
             }
-            let bucket = &mut self.buckets[self.open as usize % BUCKETS];
-            self.current.extend(bucket.drain(..));
+            std::mem::swap(&mut self.current, &mut self.buckets[self.open as usize % BUCKETS]);
+            self.current.sort_unstable();
         }
         self.len -= 1;
-        self.current.pop().map(|timed| (timed.at, timed.what))
+        let is_fresh = self.fresh.peek() > self.current.last();
+        let first = if is_fresh { self.fresh.pop() } else { self.current.pop() };
+        first.map(|timed| (timed.at, timed.what))
     }
 
     fn bring_near(&mut self) {
