@@ -29,10 +29,11 @@ mod clusters;
 mod doctor;
 mod flags;
 mod manual;
+mod people;
 mod print;
 
 pub use flags::Control;
-use flags::{Block, Events, Field, Host, Job, Kind, Limit, Login, Preheat, RoleName, Rows, Task, Token, User};
+use flags::{Block, Events, Field, Host, Job, Kind, Limit, Login, Preheat, Rows, Task};
 use flags::{What, Where};
 use print::Answer;
 
@@ -83,8 +84,8 @@ impl Control {
             What::Block(block) => self.block(source, block).await,
             What::Limit(limit) => limits(source, limit).await,
             What::Cluster(cluster) => clusters::run(source, cluster).await,
-            What::User(user) => users(source, user).await,
-            What::Token(token) => tokens(source, token).await,
+            What::User(user) => people::users(source, user).await,
+            What::Token(token) => people::tokens(source, token).await,
             What::Completions { .. } | What::Man { .. } => Err(Failure::new(Code::Internal, "that asks no cluster")),
             What::Audit(rows) => listed(source, Screen::Admin, List::Audit, "audit", rows).await,
             What::Events(events) => self.events(source, events).await,
@@ -381,62 +382,6 @@ async fn limits(source: &mut Source, limit: &Limit) -> Result<Answer, Failure> {
             };
             ordered(source, Request::SetLimits { scope, limits: limits.clone() }).await
         }
-    }
-}
-
-async fn users(source: &mut Source, user: &User) -> Result<Answer, Failure> {
-    let (name, change): (&String, Box<dyn FnOnce(String) -> Request>) = match user {
-        User::Ls(rows) => return listed(source, Screen::Admin, List::Users, "users", rows).await,
-        User::Add { name, role, password: from } => {
-            let password = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "password: ")?;
-            return ordered(source, Request::AddUser { name: name.clone(), role: role.name(), password }).await;
-        }
-        User::Passwd { password: from, new_password_file } => {
-            let old = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "password: ")?;
-            let new = password(new_password_file.as_deref(), "DFCTL_NEW_PASSWORD", "new password: ")?;
-            source.manager()?.change_password(&old, &new).await?;
-            return Ok(Answer::new("the password is changed", "result", json!({ "done": "changed" })));
-        }
-        User::Role { name, role } => {
-            let role = Some(role.name());
-            (name, Box::new(|user| Request::ChangeUser { user, role, password: None }))
-        }
-        User::Reset { name, password: from } => {
-            let new = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "new password: ")?;
-            (name, Box::new(|user| Request::ChangeUser { user, role: None, password: Some(new) }))
-        }
-        User::Disable { name } => (name, Box::new(|user| Request::EnableUser { user, is_enabled: false })),
-        User::Enable { name } => (name, Box::new(|user| Request::EnableUser { user, is_enabled: true })),
-    };
-    let user = match source {
-        Source::Demo(_) => {
-            let snapshot = seen(source, Screen::Admin).await?;
-            named(List::Users.rows(&snapshot), name, "user")?.key().into_owned()
-        }
-        Source::Live(_) => source.manager()?.user_number(name).await?,
-    };
-    ordered(source, change(user)).await
-}
-
-impl RoleName {
-    fn name(self) -> String {
-        match self {
-            Self::Guest => "guest",
-            Self::Operator => "operator",
-            Self::Root => "root",
-        }
-        .to_owned()
-    }
-}
-
-async fn tokens(source: &mut Source, token: &Token) -> Result<Answer, Failure> {
-    match token {
-        Token::Ls(rows) => listed(source, Screen::Admin, List::Tokens, "tokens", rows).await,
-        Token::Create { name, scopes, term } => {
-            let (name, scopes) = (name.clone(), scopes.clone());
-            ordered(source, Request::AddToken { name, scopes, seconds: Some(*term) }).await
-        }
-        Token::Revoke { token } => ordered(source, Request::RevokeToken { token: token.clone() }).await,
     }
 }
 
