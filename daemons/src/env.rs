@@ -108,6 +108,22 @@ impl Env {
             }
         }
     }
+
+    /// Runs two calls that may block for long, at the same time; one after the other in a simulation.
+    /// Blocks until both have ended.
+    ///
+    /// # Panics
+    /// Passes on a panic of either.
+    pub fn both<A: Send, B>(&self, one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+        if self.data.is_none() {
+            return (one(), other());
+        }
+        std::thread::scope(|scope| {
+            let one = scope.spawn(one);
+            let other = other();
+            (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+        })
+    }
 }
 
 /// Monotonic time since the daemon's start, and wall time for people and for TTLs.

@@ -3,6 +3,7 @@
 //! The decisions are the core's [`Downloader`] and [`Uploader`]; this module is what they drive:
 //! the store, piece transfer, the source, the streams to the schedulers, and two gRPC servers.
 
+mod admission;
 mod cached;
 mod effects;
 pub mod fetch;
@@ -37,6 +38,7 @@ use crate::env::net::Listener;
 use crate::member::Rules;
 use crate::pump::{self, Inbox};
 use crate::sync::lock;
+use admission::Admissions;
 use fetch::PieceClient;
 use job::{Job, JobOptions};
 use membership::Links;
@@ -95,6 +97,7 @@ struct Inner {
     source_limit: Limit,
     /// Of a download that asks for no limit itself, in bytes per second.
     task_rate: Mutex<Option<u64>>,
+    admissions: Admissions,
     /// What the operator does not want transferred.
     rules: Mutex<Arc<Rules>>,
     incarnation: u64,
@@ -232,6 +235,7 @@ impl Peer {
     ) -> Result<Waiting, Failure> {
         let task = request.id();
         self.check_download(&request)?;
+        self.admit(&request, &options).await?;
         if let Some(waiting) = self.join_open(&task) {
             return Ok(waiting);
         }
@@ -399,6 +403,7 @@ pub async fn run(
         sums: Sums::default(),
         upload_limit: limit(now, config.upload.rate_limit.map(|rate| rate.bytes_per_sec())),
         task_rate: Mutex::new(config.download.task_rate_limit.map(|rate| rate.bytes_per_sec())),
+        admissions: Admissions::default(),
         rules: Mutex::default(),
         download_limit: limit(now, config.download.rate_limit.map(|rate| rate.bytes_per_sec())),
         source_limit: limit(now, config.download.source_rate_limit.map(|rate| rate.bytes_per_sec())),

@@ -187,6 +187,8 @@ pub struct App {
     pub window: Window,
     /// All columns are shown.
     pub is_wide: bool,
+    /// Whether a topology is shown as a matrix.
+    pub is_matrix: bool,
     /// One pane is shown alone.
     pub is_expanded: bool,
     /// The tree of the task that is looked at.
@@ -218,6 +220,7 @@ impl App {
             task_history: History::default(),
             window: Window::default(),
             is_wide: false,
+            is_matrix: false,
             is_expanded: false,
             tree: Vec::new(),
             folded: BTreeSet::new(),

@@ -28,10 +28,12 @@ use crate::screen::Screen;
 mod clusters;
 mod doctor;
 mod flags;
+mod manual;
+mod people;
 mod print;
 
 pub use flags::Control;
-use flags::{Block, Events, Field, Host, Job, Kind, Limit, Login, Preheat, RoleName, Rows, Task, Token, User};
+use flags::{Block, Events, Field, Host, Job, Kind, Limit, Login, Preheat, Rows, Task};
 use flags::{What, Where};
 use print::Answer;
 
@@ -44,6 +46,12 @@ const BACKLOG_LIMIT: Duration = Duration::from_secs(3);
 /// Runs dfctl as the command line says, and gives the exit code.
 pub fn main() -> u8 {
     let control = Control::parse();
+    if let Some(written) = manual::write(&control.what) {
+        return match written {
+            Ok(()) => 0,
+            Err(failure) => print::end(Err(failure), control.json),
+        };
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Code::Internal, "cannot begin").because(error));
     let ended = runtime.and_then(|runtime| runtime.block_on(control.run()));
@@ -76,8 +84,9 @@ impl Control {
             What::Block(block) => self.block(source, block).await,
             What::Limit(limit) => limits(source, limit).await,
             What::Cluster(cluster) => clusters::run(source, cluster).await,
-            What::User(user) => users(source, user).await,
-            What::Token(token) => tokens(source, token).await,
+            What::User(user) => people::users(source, user).await,
+            What::Token(token) => people::tokens(source, token).await,
+            What::Completions { .. } | What::Man { .. } => Err(Failure::new(Code::Internal, "that asks no cluster")),
             What::Audit(rows) => listed(source, Screen::Admin, List::Audit, "audit", rows).await,
             What::Events(events) => self.events(source, events).await,
             What::Doctor => {
@@ -373,42 +382,6 @@ async fn limits(source: &mut Source, limit: &Limit) -> Result<Answer, Failure> {
             };
             ordered(source, Request::SetLimits { scope, limits: limits.clone() }).await
         }
-    }
-}
-
-async fn users(source: &mut Source, user: &User) -> Result<Answer, Failure> {
-    let (name, is_enabled) = match user {
-        User::Ls(rows) => return listed(source, Screen::Admin, List::Users, "users", rows).await,
-        User::Add { name, role, password: from } => {
-            let role = match role {
-                RoleName::Guest => "guest",
-                RoleName::Operator => "operator",
-                RoleName::Root => "root",
-            };
-            let password = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "password: ")?;
-            return ordered(source, Request::AddUser { name: name.clone(), role: role.to_owned(), password }).await;
-        }
-        User::Passwd { password: from, new_password_file } => {
-            let old = password(from.password_file.as_deref(), "DFCTL_PASSWORD", "password: ")?;
-            let new = password(new_password_file.as_deref(), "DFCTL_NEW_PASSWORD", "new password: ")?;
-            source.manager()?.change_password(&old, &new).await?;
-            return Ok(Answer::new("the password is changed", "result", json!({ "done": "changed" })));
-        }
-        User::Disable { name } => (name, false),
-        User::Enable { name } => (name, true),
-    };
-    let user = source.manager()?.user_number(name).await?;
-    ordered(source, Request::EnableUser { user, is_enabled }).await
-}
-
-async fn tokens(source: &mut Source, token: &Token) -> Result<Answer, Failure> {
-    match token {
-        Token::Ls(rows) => listed(source, Screen::Admin, List::Tokens, "tokens", rows).await,
-        Token::Create { name, scopes, term } => {
-            let (name, scopes) = (name.clone(), scopes.clone());
-            ordered(source, Request::AddToken { name, scopes, seconds: Some(*term) }).await
-        }
-        Token::Revoke { token } => ordered(source, Request::RevokeToken { token: token.clone() }).await,
     }
 }
 

@@ -201,6 +201,16 @@ pub enum Request {
         #[serde(skip)]
         password: String,
     },
+    /// Change what a user may do, or give the user another password.
+    ChangeUser {
+        /// The number.
+        user: String,
+        /// `guest`, `operator` or `root`; `None` as it is.
+        role: Option<String>,
+        /// The new password; `None` for the old one. Shown nowhere.
+        #[serde(skip)]
+        password: Option<String>,
+    },
     /// Let a user in no more, or again.
     EnableUser {
         /// The number.

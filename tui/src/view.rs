@@ -19,6 +19,7 @@ mod overlay;
 mod overview;
 mod print;
 mod task;
+mod matrix;
 mod topology;
 
 pub use print::{json, text};
@@ -186,7 +187,9 @@ fn draw_list(app: &App, list: List, area: Rect, buffer: &mut Buffer) {
             buffer,
         );
     }
-    if list == List::Tree {
+    if list == List::Tree && app.is_matrix {
+        matrix::matrix(app, inside, buffer);
+    } else if list == List::Tree {
         topology::tree(app, inside, buffer);
     } else {
         crate::widget::table::draw(app, list, inside, is_active, buffer);
@@ -201,6 +204,10 @@ fn list_title(app: &App, list: List) -> String {
             Some(job) => format!("parts of job {}", format::clean(&job.id)),
             None => "parts".to_owned(),
         },
+        (List::Tree, Some(view)) if app.is_matrix => {
+            let name = format::clean(view.task.name());
+            format!("who sent {name} to whom: from the number's host to the row's, █ most ▓ ▒ ░ least ✖ failed")
+        }
         (List::Tree, Some(view)) => format!("topology of {}", format::clean(view.task.name())),
         _ => list.title().to_owned(),
     }

@@ -37,6 +37,9 @@ const CID_HEX_LEN: usize = 64;
 /// Headers that identify the client, not the content.
 const NEUTRAL_HEADERS: [&str; 1] = ["user-agent"];
 
+/// The header that shows who asks.
+const AUTHORIZATION: &str = "authorization";
+
 impl TaskRequest {
     /// Checks a request's parts.
     ///
@@ -110,7 +113,11 @@ impl TaskRequest {
     /// The parts: a version label; the URL without user, fragment and filtered query parameters; the
     /// URL's user and password; tag; application; digest; range; piece length in decimal; then name
     /// and value of every header but `User-Agent`, sorted. Headers take part because what a source
-    /// gives to one credential it must not give to another by way of a cache.
+    /// gives to one credential it must not give to another by way of a cache. Where a digest says what
+    /// the content is, the value of `Authorization` does not, so that one who was given another token of
+    /// the same registry finds it; a daemon hands it out only after the source has accepted the caller's
+    /// (see [`TaskRequest::shares_credentials`]). That there is one does take part: who shows none meets
+    /// nothing that was fetched with one.
     pub fn id(&self) -> TaskId {
         let mut hash = blake3::Hasher::new();
         let mut part = |bytes: &[u8]| {
@@ -137,9 +144,16 @@ impl TaskRequest {
         headers.sort_unstable();
         for (name, value) in headers.iter().filter(|(name, _)| !NEUTRAL_HEADERS.contains(&name.as_str())) {
             part(name.as_bytes());
-            part(value.as_bytes());
+            part(if self.meta.digest.is_empty() || name != AUTHORIZATION { value.as_bytes() } else { b"" });
         }
         TaskId::from_bytes(*hash.finalize().as_bytes())
+    }
+
+    /// Whether those who show different credentials ask for one and the same task: then having it is not
+    /// yet a reason to hand it out.
+    pub fn shares_credentials(&self) -> bool {
+        let has_token = || self.meta.header.keys().any(|name| name.eq_ignore_ascii_case(AUTHORIZATION));
+        self.cid.is_none() && !self.meta.digest.is_empty() && has_token()
     }
 
     /// The URL without user, fragment and filtered query parameters.
@@ -273,6 +287,22 @@ mod tests {
         let filter = |meta: &mut UrlMeta| meta.filter = "sig&expires".to_owned();
         assert_eq!(id("https://h/f?sig=9&a=1&expires=3", filter), plain);
         assert_eq!(id("https://h/f?sig=9", filter), id("https://h/f", |_| {}));
+    }
+
+    #[test]
+    fn a_digest_is_found_with_any_token_but_not_with_none() {
+        let of = |digest: &str, headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            request("https://h/f", |meta| (meta.digest, meta.header) = (digest.to_owned(), headers))
+        };
+        let with = |digest: &str, token: &str| of(digest, &[("Authorization", token)]);
+        assert_eq!(with("sha256:ab", "A").id(), with("sha256:ab", "B").id());
+        assert_eq!(with("sha256:ab", "A").id(), of("sha256:ab", &[("AUTHORIZATION", "C")]).id());
+        assert_ne!(with("sha256:ab", "A").id(), of("sha256:ab", &[]).id());
+        assert_ne!(with("sha256:ab", "A").id(), with("sha256:cd", "A").id());
+        assert_ne!(of("sha256:ab", &[("Cookie", "A")]).id(), of("sha256:ab", &[("Cookie", "B")]).id());
+        assert!(with("sha256:ab", "A").shares_credentials());
+        assert!(!with("", "A").shares_credentials() && !of("sha256:ab", &[]).shares_credentials());
     }
 
     #[test]

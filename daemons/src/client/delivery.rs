@@ -129,8 +129,8 @@ impl Delivery {
 
     /// Ends a download of `len` verified bytes: how they were delivered, `None` for a stream. The
     /// daemon's file is private if nobody will use it after this download: then a link to it may
-    /// take on the permissions of a new file.
-    pub(super) fn finish(mut self, len: u64, is_private: bool) -> Result<Option<Delivered>, Ending> {
+    /// take on the permissions of a new file. It is durable if a link to it need not wait for the disk.
+    pub(super) fn finish(mut self, len: u64, is_private: bool, is_durable: bool) -> Result<Option<Delivered>, Ending> {
         // A clone of a file that is too short could be made long enough, with zeros.
         if self.content.metadata().map_err(|error| unreadable(&error))?.len() < len {
             return Err(unreadable(&io::ErrorKind::UnexpectedEof.into()).into());
@@ -141,7 +141,7 @@ impl Delivery {
                     part.file.set_len(0).map_err(|error| local("empty the part file", &error))?;
                     *way = Delivered::Copy;
                 }
-                Delivered::Hard => match publish_link(part, &self.content, len, is_private) {
+                Delivered::Hard => match publish_link(part, &self.content, len, is_private, is_durable) {
                     Ok(()) => return Ok(Some(Delivered::Hard)),
                     Err(failure) if *link == Link::Hard => return Err(failure.into()),
                     Err(_) => *way = Delivered::Copy,
@@ -217,13 +217,15 @@ fn make_link(part: &Part, content: &File, seen_at: &Path) -> io::Result<()> {
 }
 
 /// Gives the second name of a complete file the place of the output.
-fn publish_link(part: &Part, content: &File, len: u64, is_private: bool) -> Result<(), Failure> {
+fn publish_link(part: &Part, content: &File, len: u64, is_private: bool, is_durable: bool) -> Result<(), Failure> {
     let cannot = |error: io::Error| local("link to the daemon's file", &error);
     let there = content.metadata().map_err(cannot)?;
     if there.len() != len {
         return Err(cannot(io::Error::other(format!("it has {} bytes, not {len}", there.len()))));
     }
-    content.sync_all().map_err(cannot)?;
+    if !is_durable {
+        content.sync_data().map_err(cannot)?;
+    }
     if is_private {
         let _ = part.permissions().and_then(|mode| fs::set_permissions(&part.link, mode));
     }

@@ -23,6 +23,8 @@ pub(super) struct Transfer<'a> {
     unfinished: &'a Cell<usize>,
     link: Link,
     state: State,
+    /// Whether the content needs no waiting for the disk.
+    is_durable: bool,
     /// Whether it is worth going on with if it does not come to its end now.
     is_kept: bool,
 }
@@ -46,7 +48,7 @@ impl<'a> Transfer<'a> {
         output: Output,
         link: Link,
     ) -> Self {
-        Self { env, daemon, unfinished, link, state: State::Waiting(output), is_kept: false }
+        Self { env, daemon, unfinished, link, state: State::Waiting(output), is_durable: false, is_kept: false }
     }
 
     /// Follows a download to its end: its last message. The output then has been begun.
@@ -60,6 +62,7 @@ impl<'a> Transfer<'a> {
             self.keep(&result);
             self.advance(result.contiguous_length).await?;
             meter.observe(self.env.clock.now(), &result);
+            self.is_durable = result.is_durable;
             match self.state {
                 _ if !result.done => {}
                 State::Writing(_) => return Ok(result),
@@ -127,8 +130,8 @@ impl<'a> Transfer<'a> {
     /// Lets the output of `len` bytes appear: how it was delivered, `None` for a stream.
     pub(super) async fn finish(self, len: u64) -> Result<Option<Delivered>, Ending> {
         let State::Writing(delivery) = self.state else { return Ok(None) };
-        let is_private = self.daemon.is_private;
-        let link = self.env.blocking(move || delivery.finish(len, is_private)).await?;
+        let (is_private, is_durable) = (self.daemon.is_private, self.is_durable);
+        let link = self.env.blocking(move || delivery.finish(len, is_private, is_durable)).await?;
         self.unfinished.set(self.unfinished.get().saturating_sub(usize::from(self.is_kept)));
         Ok(link)
     }

@@ -30,7 +30,11 @@ impl Peer {
     pub async fn stat(&self, request: &TaskRequest, local_only: bool) -> Result<wire::StatTaskResult, Failure> {
         let task = request.id();
         let peer = self.clone();
-        let here = self.env().blocking(move || peer.whole(&task)).await;
+        // What no record says is here needs no look at the disk, and no thread to do it.
+        let here = match self.store().record(&task) {
+            Some(record) if record.is_complete => self.env().blocking(move || peer.whole(&task)).await,
+            _ => None,
+        };
         if let Some(stored) = here {
             let plan = stored.plan();
             return Ok(wire::StatTaskResult {

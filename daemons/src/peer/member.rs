@@ -11,6 +11,7 @@ use df_api::task::TaskRequest;
 use tokio_util::sync::CancellationToken;
 
 use super::Peer;
+use super::store::StoredTask;
 use crate::member::{Member, Membership, Reporter, Rules, Subject};
 use crate::sync::lock;
 
@@ -56,6 +57,14 @@ impl Peer {
         let rules = lock(&self.0.rules).clone();
         let meta = &request.meta;
         rules.check_download(&Subject { url: request.url.as_str(), tag: &meta.tag, application: &meta.application })
+    }
+
+    /// Whether the operator lets a content be given to other hosts. What is stored knows its URL without
+    /// secrets and query.
+    pub(super) fn check_upload(&self, stored: &StoredTask) -> Result<(), Failure> {
+        let rules = lock(&self.0.rules).clone();
+        let label = stored.label();
+        rules.check_upload(&Subject { url: &label.shown, tag: &label.tag, application: &label.application })
     }
 
     /// Bytes per second of a download that asks for no limit itself.

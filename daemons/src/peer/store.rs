@@ -84,6 +84,9 @@ struct Books {
     reserved: BTreeMap<TaskId, u64>,
     /// Tasks used since that was last written down.
     used: BTreeSet<TaskId>,
+    /// Folders of contents whose own names are durable. They are never removed, and as many as two
+    /// hexadecimal digits tell apart.
+    durable_folders: BTreeSet<PathBuf>,
     /// Tasks dropped by themselves since somebody asked.
     evicted: Vec<TaskId>,
 }
@@ -305,12 +308,23 @@ impl Store {
     /// When the disk fails; the task stays usable but is verified again after a power loss.
     pub fn settle(&self, stored: Arc<StoredTask>) -> Result<(), Failure> {
         stored.sync()?;
-        for folder in [self.paths(&stored.id()).dir, self.content_dir()] {
-            self.0.env.disk.sync_dir(&folder).map_err(|e| disk_failure("sync", &folder, &e))?;
-        }
+        self.sync_names(&stored.id())?;
         self.note(&stored)?;
         drop(stored);
         self.on_index(|index| index.flush())
+    }
+
+    /// Makes the names of a task's files durable, and that of their folder, once. Blocks for long.
+    fn sync_names(&self, task: &TaskId) -> Result<(), Failure> {
+        let (folder, content) = (self.paths(task).dir, self.content_dir());
+        let sync = |folder: &Path| self.0.env.disk.sync_dir(folder).map_err(|e| disk_failure("sync", folder, &e));
+        if lock(&self.0.books).durable_folders.contains(&folder) {
+            return sync(&folder);
+        }
+        let (names, own) = self.0.env.both(|| sync(&folder), || sync(&content));
+        names.and(own)?;
+        lock(&self.0.books).durable_folders.insert(folder);
+        Ok(())
     }
 
     /// Does something with the index. When the disk fails it, a full one say, it is given up for this

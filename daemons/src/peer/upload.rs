@@ -207,6 +207,10 @@ impl PieceServer {
         let Some(stored) = self.peer.intact(task).or_else(called) else {
             return refuse(conn, Refusal(404, "no such task here"), None, request.is_kept).await;
         };
+        if self.peer.check_upload(&stored).is_err() {
+            // As if it were not here: others may have it, and nobody need know why.
+            return refuse(conn, Refusal(404, "not for uploads"), None, request.is_kept).await;
+        }
         let (range, total) = match self.locate(&stored, asked).await {
             Ok(found) => found,
             Err(refusal) => return refuse(conn, refusal, None, request.is_kept).await,

@@ -16,7 +16,7 @@ const HASH_BYTES: usize = 1 << 20;
 
 /// Bytes that have to be there before it pays to hash them, or to write them to the disk.
 const HASH_STEP: u64 = 8 << 20;
-const WRITE_STEP: u64 = 32 << 20;
+const WRITE_STEP: u64 = 8 << 20;
 
 /// How far a content is hashed, from its start.
 #[derive(Default)]

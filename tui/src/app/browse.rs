@@ -76,6 +76,7 @@ impl App {
             Command::Preheat => self.mode = Mode::Form(Form::preheat("")),
             Command::Isolate => self.isolate_or_release(),
             Command::Add => self.add(),
+            Command::Change => self.change_user(),
             Command::Delete => self.delete(),
             Command::Quit if self.trail.is_empty() => return Some(Action::Quit { keeps: false }),
             Command::Quit => return self.back(),
@@ -92,6 +93,7 @@ impl App {
             Command::Freeze => self.toggle_freeze(),
             Command::Expand => self.is_expanded = !self.is_expanded,
             Command::Wide => self.is_wide = !self.is_wide,
+            Command::Matrix => self.is_matrix = !self.is_matrix,
             Command::Longer => self.window = self.window.longer(),
             Command::Shorter => self.window = self.window.shorter(),
             Command::Reset => {

@@ -76,6 +76,16 @@ impl App {
         self.mode = Mode::Form(form);
     }
 
+    /// Another role, another password.
+    pub(super) fn change_user(&mut self) {
+        let id = self.row().map(|row| row.key().into_owned());
+        let user = self.snapshot.users.iter().find(|user| Some(&user.id) == id.as_ref());
+        match user.map(Form::change_user) {
+            Some(form) => self.mode = Mode::Form(form),
+            None => self.say(Mark::Warn, "no user is under the cursor"),
+        }
+    }
+
     pub(super) fn delete(&mut self) {
         let list = self.list();
         let chosen = match list {

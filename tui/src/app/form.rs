@@ -3,8 +3,14 @@
 use super::line::Line;
 use crate::format;
 use crate::keymap::Command;
-use crate::model::{Limits, PreheatScope};
+use crate::model::{Limits, PreheatScope, User};
 use crate::request::{LimitKind, LimitScope, NewBlock, Preheat, Request};
+
+/// What users may be.
+const ROLES: [&str; 3] = ["guest", "operator", "root"];
+
+/// Shortest password, in characters.
+const PASSWORD_FLOOR: usize = 12;
 
 /// How a field is filled in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +73,8 @@ pub enum Purpose {
     Block,
     /// A user.
     User,
+    /// Another role or password of the user with this number, who has this role.
+    ChangeUser(String, String),
     /// A token.
     Token,
 }
@@ -159,10 +167,20 @@ impl Form {
     pub fn user() -> Self {
         let fields = vec![
             Field::text("Name", "", ""),
-            Field::choice("Role", vec!["guest", "operator", "root"]),
+            Field::choice("Role", ROLES.to_vec()),
             Field::secret("Password", "12 characters at least"),
         ];
         Self::new("User", Purpose::User, fields)
+    }
+
+    /// The form that changes a user.
+    pub fn change_user(user: &User) -> Self {
+        let mut role = Field::choice("Role", ROLES.to_vec());
+        if let Input::Choice { options, at } = &mut role.input {
+            *at = options.iter().position(|name| *name == user.role).unwrap_or_default();
+        }
+        let fields = vec![role, Field::secret("Password", "a new one; empty: as it is")];
+        Self::new(format!("Change {}", user.name), Purpose::ChangeUser(user.id.clone(), user.role.clone()), fields)
     }
 
     /// The form of a token.
@@ -233,18 +251,31 @@ impl Form {
                 })])
             }
             Purpose::User => {
-                let password = self.filled("Password")?;
-                if password.chars().count() < 12 {
-                    return Err("a password has 12 characters at least".to_owned());
-                }
+                let password = self.filled("Password").and_then(|_| self.password())?;
                 let (name, role) = (self.filled("Name")?, self.value("Role").to_owned());
                 Ok(vec![Request::AddUser { name, role, password }])
+            }
+            Purpose::ChangeUser(user, role_before) => {
+                let role = Some(self.value("Role")).filter(|role| role != role_before).map(str::to_owned);
+                let password = if self.value("Password").is_empty() { None } else { Some(self.password()?) };
+                if role.is_none() && password.is_none() {
+                    return Err("nothing is changed".to_owned());
+                }
+                Ok(vec![Request::ChangeUser { user: user.clone(), role, password }])
             }
             Purpose::Token => {
                 let scopes = self.filled("Scopes")?.split_whitespace().map(str::to_owned).collect();
                 Ok(vec![Request::AddToken { name: self.filled("Name")?, scopes, seconds: self.span("For")? }])
             }
         }
+    }
+
+    fn password(&self) -> Result<String, String> {
+        let password = self.value("Password");
+        if password.chars().count() < PASSWORD_FLOOR {
+            return Err(format!("a password has {PASSWORD_FLOOR} characters at least"));
+        }
+        Ok(password.to_owned())
     }
 
     fn filled(&self, label: &str) -> Result<String, String> {
@@ -372,5 +403,24 @@ mod tests {
         fill(&mut form, "Name", "ops");
         fill(&mut form, "Password", "short");
         assert!(form.requests().is_err());
+    }
+
+    #[test]
+    fn of_a_user_is_sent_what_was_changed() {
+        let user = User { id: "2".to_owned(), role: "operator".to_owned(), ..User::default() };
+        let form = Form::change_user(&user);
+        assert!(form.requests().is_err(), "nothing was changed");
+        let asked = |role: Option<&str>, password: Option<&str>| {
+            let (role, password) = (role.map(str::to_owned), password.map(str::to_owned));
+            Ok(vec![Request::ChangeUser { user: "2".to_owned(), role, password }])
+        };
+        let mut demoted = form.clone();
+        demoted.edit(Command::Left);
+        assert_eq!(demoted.requests(), asked(Some("guest"), None));
+        let mut reset = form;
+        fill(&mut reset, "Password", "short");
+        assert!(reset.requests().is_err());
+        fill(&mut reset, "Password", "correct horse battery");
+        assert_eq!(reset.requests(), asked(None, Some("correct horse battery")));
     }
 }

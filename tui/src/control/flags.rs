@@ -86,6 +86,16 @@ pub(super) enum What {
     Events(Events),
     /// Look for what is wrong, and say what to do about it
     Doctor,
+    /// A script that completes dfctl's command lines, for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// dfctl's manual page; with a folder, the pages of all its commands, as files there
+    Man {
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// Which rows of a list.
@@ -360,6 +370,18 @@ pub(super) enum User {
         name: String,
         #[arg(long, value_enum, default_value = "guest")]
         role: RoleName,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Change what somebody may do
+    Role {
+        name: String,
+        #[arg(value_enum)]
+        role: RoleName,
+    },
+    /// Give somebody else another password; the user's sessions end
+    Reset {
+        name: String,
         #[command(flatten)]
         password: Password,
     },

@@ -181,6 +181,15 @@ impl Demo {
                 });
                 ("user.create", name.clone(), format!("{name} may sign in"))
             }
+            Request::ChangeUser { user: id, role, password } => {
+                let mut users = self.snapshot.users.iter_mut();
+                let Some(user) = users.find(|user| user.id == *id) else {
+                    return ("user.update", id.clone(), String::new());
+                };
+                user.role = role.clone().unwrap_or_else(|| user.role.clone());
+                let what = if password.is_some() { ", with another password" } else { "" };
+                ("user.update", user.name.clone(), format!("{} is {}{what}", user.name, user.role))
+            }
             Request::EnableUser { user: id, is_enabled } => {
                 let state =
                     if *is_enabled { State::new(Mark::Good, "enabled") } else { State::new(Mark::Bad, "disabled") };

@@ -57,6 +57,7 @@ impl Manager {
                 Ok(Outcome::said(format!("member {member} is forgotten")))
             }
             Request::AddUser { .. }
+            | Request::ChangeUser { .. }
             | Request::EnableUser { .. }
             | Request::AddToken { .. }
             | Request::RevokeToken { .. } => self.admit(request).await,
@@ -166,16 +167,24 @@ impl Manager {
     async fn admit(&mut self, request: &Request) -> Result<Outcome, Failure> {
         match request {
             Request::AddUser { name, role, password } => {
-                let role = match role.as_str() {
-                    "guest" => pb::Role::Guest,
-                    "operator" => pb::Role::OperatorRole,
-                    "root" => pb::Role::Root,
-                    _ => return Err(Failure::new(Code::Usage, "roles are guest, operator and root")),
-                };
+                let role = role_named(role)?;
                 let (name, password) = (name.clone(), password.clone());
                 let request = pb::CreateUserRequest { name, password, role: role.into() };
                 let user = rows::user(answer(self.client.create_user(request)).await?);
                 Ok(Outcome { text: format!("{} may sign in", format::clean(&user.name)), json: json!(user) })
+            }
+            Request::ChangeUser { user, role, password } => {
+                let role = role.as_deref().map(role_named).transpose()?;
+                let request = pb::UpdateUserRequest {
+                    user_id: number(user, "user")?,
+                    role: role.map(Into::into),
+                    password: password.clone(),
+                    ..pb::UpdateUserRequest::default()
+                };
+                let user = rows::user(answer(self.client.update_user(request)).await?);
+                let what = if password.is_some() { ", with another password" } else { "" };
+                let text = format!("{} is {}{what}", format::clean(&user.name), user.role);
+                Ok(Outcome { text, json: json!(user) })
             }
             Request::EnableUser { user, is_enabled } => {
                 let request = pb::UpdateUserRequest {
@@ -213,6 +222,15 @@ impl Manager {
         let found = users.into_iter().find(|user| user.name == name);
         let unknown = || Failure::new(Code::NotFound, format!("there is no user {name}"));
         found.map(|user| user.id.to_string()).ok_or_else(unknown)
+    }
+}
+
+fn role_named(name: &str) -> Result<pb::Role, Failure> {
+    match name {
+        "guest" => Ok(pb::Role::Guest),
+        "operator" => Ok(pb::Role::OperatorRole),
+        "root" => Ok(pb::Role::Root),
+        _ => Err(Failure::new(Code::Usage, "roles are guest, operator and root")),
     }
 }
 

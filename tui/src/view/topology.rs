@@ -24,14 +24,19 @@ pub(super) fn tree(app: &App, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn line(branch: &Branch, theme: Theme) -> Line<'static> {
-    let (sign, mark) = match branch.role {
+/// What a host is and how it is, as one sign.
+pub(super) fn sign(branch: &Branch) -> (char, Mark) {
+    match branch.role {
         None => ('○', Mark::Idle),
         _ if branch.is_broken() => ('✖', Mark::Bad),
         Some(Role::Seed) => ('◆', Mark::Busy),
         Some(_) if branch.done_per_mille >= 1000 => ('●', Mark::Good),
         Some(_) => ('●', Mark::Busy),
-    };
+    }
+}
+
+fn line(branch: &Branch, theme: Theme) -> Line<'static> {
+    let (sign, mark) = sign(branch);
     let mut spans = vec![
         Span::styled(format!(" {}", branch.rails), theme.style(Tone::Dim)),
         Span::styled(format!("{sign} "), theme.style(Tone::State(mark))),

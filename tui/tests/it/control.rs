@@ -68,6 +68,8 @@ fn changes_are_carried_out() {
         &["preheat", "image", "registry.example/app:v81", "--scope", "all_peers", "--percentage", "30"],
         &["token", "create", "ci", "--scope", "view", "--for", "7d"],
         &["token", "revoke", "3"],
+        &["user", "role", "dashboard", "operator"],
+        &["user", "disable", "dashboard"],
         &["cluster", "forget", "100"],
     ] {
         let (object, exit) = json(&[&["--demo"], arguments].concat());
@@ -103,4 +105,22 @@ fn a_password_is_never_an_argument() {
     let help = control(&["user", "add", "--help"]);
     let text = String::from_utf8(help.stdout).expect("text");
     assert!(text.contains("--password-file") && !text.contains("--password "), "{text}");
+}
+
+#[test]
+fn shells_and_readers_of_manuals_are_served() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = control(&["completions", shell]);
+        let text = String::from_utf8(script.stdout).expect("text");
+        assert!(script.status.success() && text.contains("preheat"), "{shell}: {text}");
+    }
+    assert_eq!(control(&["completions", "tea"]).status.code(), Some(2));
+    let page = String::from_utf8(control(&["man"]).stdout).expect("text");
+    assert!(page.starts_with(".ie") && page.contains("dfctl\\-preheat(1)"), "{page}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().join("man1");
+    assert!(control(&["man", pages.to_str().expect("text")]).status.success());
+    for page in ["dfctl.1", "dfctl-preheat.1", "dfctl-job-ls.1"] {
+        assert!(pages.join(page).is_file(), "{page}");
+    }
 }

@@ -52,6 +52,9 @@ fn every_other_screen() {
     desk.resize(120, 30);
     desk.command("topology model.bin");
     insta::assert_snapshot!("topology", desk.screen());
+    desk.press("v");
+    insta::assert_snapshot!("matrix", desk.screen());
+    desk.press("v");
     for screen in Screen::TABS.into_iter().filter(|it| !matches!(it, Screen::Overview | Screen::Topology)) {
         desk.app.open(screen);
         desk.look();

@@ -123,6 +123,9 @@ fn rules_users_and_tokens_are_added_where_they_are_listed() {
     assert!(!desk.screen().contains("horse"), "a password is on the screen");
     let requests = ordered(desk.press("enter"));
     assert!(matches!(&requests[..], [Request::AddUser { name, .. }] if name == "eve"), "{requests:?}");
+    desk.press("g m right");
+    let requests = ordered(desk.press("enter"));
+    assert!(matches!(&requests[..], [Request::ChangeUser { role: Some(_), password: None, .. }]), "{requests:?}");
     desk.press("tab D");
     assert!(matches!(&ordered(desk.press("enter"))[..], [Request::RevokeToken { .. }]));
 }

@@ -54,7 +54,7 @@ pub(super) fn show(peers: u16, len: u64, programs: &super::Programs, folder: &Pa
     for name in &names {
         download(crew, programs, folder, name, &origin.url())?;
     }
-    eprintln!("{peers} peers download, {PEER_RATE} each; q closes the console and ends it all");
+    eprintln!("{peers} peers download, {PEER_RATE} each; Q closes the console and ends it all");
     open(managed, &manager, folder)?;
     let killed = crew.end();
     ensure!(killed.is_empty(), "{} did not end when asked to", killed.join(", "));

@@ -69,6 +69,9 @@ pub struct DownResult {
     /// descriptor proves that it is that file.
     #[prost(string, tag = "105")]
     pub content_path: ::prost::alloc::string::String,
+    /// Whether the content file would outlive a power loss as it is: whoever links to it has nothing to wait for.
+    #[prost(bool, tag = "106")]
+    pub is_durable: bool,
 }
 /// Where the bytes came from.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -107,7 +107,8 @@ impl Auth {
             }
             user.is_disabled = asked.is_disabled.unwrap_or(user.is_disabled);
             if let Some(phc) = phc {
-                user.phc = phc;
+                // Somebody else knows it.
+                (user.phc, user.must_change_password) = (phc, true);
             }
             books.check_last_root(&was, Some(&user))?;
             let is_less = user.role < was.role || user.is_disabled || user.phc != was.phc;

@@ -145,6 +145,7 @@ fn result(peer: &Peer, job: &Job, ticket: Option<Vec<u8>>, done: bool) -> DownRe
         contiguous_length,
         tally: Some(job.tally()),
         content_path,
+        is_durable: done && job.stored.is_durable(),
         digest: if done { job.request.meta.digest.clone() } else { String::new() },
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Its file grows in `DATA_DIR/import`. To publish it, its journal is written beside it, then both get
 //! their places: the content first, the journal last, for a task is there when its journal is. Whatever
-//! is left in `DATA_DIR/import`, or of a content without a journal, goes at the next start. Each step is
-//! durable before the next begins: whoever imported has been promised that the content is here, and may
-//! have deleted the original.
+//! is left in `DATA_DIR/import`, or of a content without a journal, goes at the next start. Both
+//! files are durable before they get their places, and the places before the answer: whoever imported
+//! has been promised that the content is here, and may have deleted the original. What does not depend
+//! on each other is waited for at the same time: most of a small import is waiting for the disk.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -116,10 +117,12 @@ impl Draft {
     pub fn publish(self, finished: Finished) -> Result<Arc<StoredTask>, Failure> {
         let (store, task) = (self.reservation.store.clone(), self.reservation.task);
         let len = finished.plan.content_len().unwrap_or(0);
-        self.file.set_len(len).and_then(|()| self.file.sync()).map_err(|e| disk_failure("write", &self.data, &e))?;
-        self.write_journal(&store, task, finished).map_err(|e| disk_failure("write", &self.journal, &e))?;
+        self.file.set_len(len).map_err(|e| disk_failure("write", &self.data, &e))?;
+        let (content, journal) = store.0.env.both(|| self.file.sync(), || self.write_journal(&store, task, finished));
+        content.map_err(|e| disk_failure("write", &self.data, &e))?;
+        journal.map_err(|e| disk_failure("write", &self.journal, &e))?;
         let _turn = lock(&store.0.files);
-        {
+        let was_known = {
             let books = lock(&store.0.books);
             if books.records.get(&task).is_some_and(|record| record.is_complete) {
                 return Err(Failure::new(Code::Exists, "the content has come by another way meanwhile"));
@@ -127,19 +130,23 @@ impl Draft {
             if books.open.get(&task).is_some_and(|open| Arc::strong_count(&open.0) > 1) {
                 return Err(Failure::new(Code::Busy, "the content is being fetched from other hosts right now"));
             }
-        }
+            books.records.contains_key(&task)
+        };
         store.remove_locked(&task, false);
         let paths: Paths = store.paths(&task);
         let disk = &store.0.env.disk;
         let moved = disk
             .create_dir_all(&paths.dir)
             .and_then(|()| disk.rename(&self.data, &paths.data))
-            .and_then(|()| disk.rename(&self.journal, &paths.journal))
-            .and_then(|()| disk.sync_dir(&paths.dir))
-            .and_then(|()| disk.sync_dir(&store.content_dir()));
+            .and_then(|()| disk.rename(&self.journal, &paths.journal));
         moved.map_err(|e| disk_failure("move to", &paths.data, &e))?;
+        store.sync_names(&task)?;
         let stored = store.adopt(Arc::new(StoredTask::load(&store.0.env, &paths, store.0.boot)?));
         store.note(&stored)?;
+        if was_known {
+            // A record of what was there before would be believed, none at all would not.
+            store.on_index(|index| index.flush())?;
+        }
         Ok(stored)
     }
 

@@ -12,22 +12,18 @@ pub struct Label {
     pub shown: String,
     /// The name of a cached content; empty for any other.
     pub cid: String,
-    /// The tag that goes with it.
+    /// The tag it was asked for or imported with.
     pub tag: String,
-    /// The application it was imported for: for people.
+    /// The application it was asked for or imported for.
     pub application: String,
 }
 
 impl From<&TaskRequest> for Label {
     fn from(request: &TaskRequest) -> Self {
+        let (tag, application) = (request.meta.tag.clone(), request.meta.application.clone());
         match &request.cid {
-            Some(cid) => Self {
-                shown: String::new(),
-                cid: cid.clone(),
-                tag: request.meta.tag.clone(),
-                application: request.meta.application.clone(),
-            },
-            None => Self { shown: request.shown(), ..Self::default() },
+            Some(cid) => Self { shown: String::new(), cid: cid.clone(), tag, application },
+            None => Self { shown: request.shown(), cid: String::new(), tag, application },
         }
     }
 }

@@ -73,6 +73,8 @@ struct Books {
     /// The digest the whole was last compared with.
     verified: Option<String>,
     is_confirmed: bool,
+    /// The content file and the journal are on the disk as they are now.
+    is_durable: bool,
     /// Version of a cached content's name, as it was last told.
     stamp: u64,
     is_gone: bool,
@@ -94,6 +96,7 @@ impl Books {
             keeping: Keeping::default(),
             verified: None,
             is_confirmed: false,
+            is_durable: false,
             stamp: 0,
             is_gone: false,
         }
@@ -221,6 +224,7 @@ impl StoredTask {
         }
         books.count_bytes();
         books.seal(&*data);
+        books.is_durable = durable_ns.is_some() && durable_ns == modified_ns;
         let label = Label { shown: head.shown_url, cid: head.cid, tag: head.tag, application: head.application };
         Ok(Self::new(id, data, paths, head.created_secs, label, books))
     }
@@ -427,7 +431,14 @@ impl StoredTask {
         self.file.sync().map_err(|e| self.data_failure(&e))?;
         let mut books = lock(&self.books);
         let durable = self.file.modified_ns().and_then(|ns| books.journal.append(Fact::Durable(ns)));
-        durable.and_then(|()| books.journal.sync()).map_err(|e| disk_failure("sync", &self.journal_path, &e))
+        durable.and_then(|()| books.journal.sync()).map_err(|e| disk_failure("sync", &self.journal_path, &e))?;
+        books.is_durable = true;
+        Ok(())
+    }
+
+    /// Whether the content would outlive a power loss as it is.
+    pub fn is_durable(&self) -> bool {
+        lock(&self.books).is_durable
     }
 
     pub(super) fn index_record(&self, now: Duration) -> IndexRecord {

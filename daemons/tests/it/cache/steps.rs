@@ -240,3 +240,45 @@ fn an_import_is_durable_before_it_is_promised() {
     let content = folder.path().join("data/content");
     assert!(at(&|step| *step == Step::SyncedFolder(content.clone())) > 0, "the folder's own name");
 }
+
+#[test]
+fn a_content_is_called_durable_when_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = StepDisk::new(usize::MAX);
+    let store = open(&folder.path().join("data"), Arc::new(disk.clone())).unwrap();
+    import(&store).unwrap();
+    assert!(store.task(&request().id()).unwrap().is_durable(), "imported");
+    // The same as a download: durable after it has been settled, and not before.
+    let other = TaskRequest::cached("downloaded", "").unwrap();
+    let stored = store.task_or_new(&other.id(), &Label::from(&other)).unwrap();
+    let plan = PiecePlan::with_piece_len(10, 10).unwrap();
+    store.set_plan(&stored, plan).unwrap();
+    let piece = plan.number(0).unwrap();
+    let mut writer = stored.begin(piece).unwrap();
+    writer.write(BYTES).unwrap();
+    let digest = writer.finish().unwrap();
+    stored.keep(piece, digest).unwrap();
+    assert!(stored.is_complete() && !stored.is_durable());
+    store.settle(stored.clone()).unwrap();
+    assert!(stored.is_durable());
+    drop((stored, store));
+    let store = open(&folder.path().join("data"), Arc::new(RealDisk)).unwrap();
+    assert!(store.task(&other.id()).unwrap().is_durable(), "loaded");
+}
+
+/// The name of a folder is made durable with the first content that comes into it; after that the
+/// content's own names are enough.
+#[test]
+fn the_name_of_a_folder_is_synced_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = StepDisk::new(usize::MAX);
+    let store = open(&folder.path().join("data"), Arc::new(disk.clone())).unwrap();
+    import(&store).unwrap();
+    let first = disk.steps().len();
+    store.remove(&request().id());
+    import(&store).unwrap();
+    let again = disk.steps().split_off(first);
+    let folders: Vec<&Step> = again.iter().filter(|step| matches!(step, Step::SyncedFolder(_))).collect();
+    let id = request().id().to_string();
+    assert_eq!(folders, [&Step::SyncedFolder(folder.path().join("data/content").join(&id[..2]))]);
+}

@@ -121,6 +121,21 @@ async fn users_come_change_and_go_and_all_of_it_is_in_the_audit_log() {
     console.change_password(with(&session, change)).await.unwrap();
     assert!(console.sign_in(sign_in("ops", "a long password")).await.is_err());
 
+    let reset = "a password somebody else chose";
+    let change = wire::UpdateUserRequest {
+        user_id: user.id,
+        role: Some(wire::Role::Guest.into()),
+        password: Some(reset.to_owned()),
+        is_disabled: None,
+    };
+    let changed = console.update_user(with(&root, change)).await.unwrap().into_inner();
+    assert_eq!(changed.role(), wire::Role::Guest);
+    assert_eq!(console.who_am_i(with(&session, ())).await.unwrap_err().code(), Code::Unauthenticated);
+    assert!(console.sign_in(sign_in("ops", "another long password")).await.is_err());
+    let session = console.sign_in(sign_in("ops", reset)).await.unwrap().into_inner().token;
+    let identity = console.who_am_i(with(&session, ())).await.unwrap().into_inner();
+    assert!(identity.must_change_password, "whoever reset it knows it");
+
     let disable = wire::UpdateUserRequest { user_id: user.id, is_disabled: Some(true), role: None, password: None };
     console.update_user(with(&root, disable)).await.unwrap();
     assert_eq!(console.who_am_i(with(&session, ())).await.unwrap_err().code(), Code::Unauthenticated);
@@ -140,6 +155,9 @@ async fn users_come_change_and_go_and_all_of_it_is_in_the_audit_log() {
         ("session.create", true),
         ("password.change", true),
         ("session.create", false),
+        ("user.update", true),
+        ("session.create", false),
+        ("session.create", true),
         ("user.update", true),
         ("user.remove", false),
         ("user.remove", true),

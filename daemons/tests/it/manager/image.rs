@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use df_api::base::UrlMeta;
+use df_api::failure::Code;
 use df_api::manager as wire;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -109,7 +110,7 @@ async fn fetch(
     Path((kind, reference)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    if headers.get(header::AUTHORIZATION).is_none_or(|value| value != "Bearer pull") {
+    if headers.get(header::AUTHORIZATION).is_none_or(|value| value != "Bearer pull" && value != "Bearer another") {
         let at = registry.address;
         let challenge =
             format!(r#"Bearer realm="http://{at}/token",service="test registry",scope="repository:lib/app:pull""#);
@@ -169,6 +170,41 @@ async fn an_image_of_a_registry_that_wants_a_token_comes_for_its_platform() {
     assert_eq!(all.parts.len(), 5, "both platforms, and what they share once: {all:?}");
     let none = town.preheat(wire::PreheatRequest { platform: "linux/s390x".to_owned(), ..request }).await;
     assert!(none.failure.contains("platform"), "{none:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_preheated_is_found_with_another_token_and_not_with_a_wrong_one() {
+    let town = Town::start(1, 1).await;
+    let registry = Registry::start().await;
+    let request = wire::PreheatRequest {
+        username: "user".to_owned(),
+        password: "pass".to_owned(),
+        scope: wire::PreheatScope::AllSeedPeers.into(),
+        ..image(format!("http://{}/v2/lib/app/manifests/v1", registry.address), "linux/arm64")
+    };
+    let job = town.preheat(request).await;
+    assert_eq!(job.state(), wire::JobState::Succeeded, "{job:?}");
+    let is_layer = |digest: &&String| registry.image.blobs[*digest].len() == 200_000;
+    let digest = job.parts.iter().map(|part| &part.digest).find(is_layer).expect("the layer of its platform").clone();
+    let blob = &registry.image.blobs[&digest];
+    let url = format!("http://{}/v2/lib/app/blobs/{digest}", registry.address);
+    let wish = |token: Option<&str>| {
+        let header = token.map(|token| ("Authorization".to_owned(), token.to_owned())).into_iter().collect();
+        let meta = UrlMeta { digest: digest.clone(), header, ..Default::default() };
+        Wish { meta, ..Wish::default() }
+    };
+    let peer = town.cluster.daemons.len() - 1;
+    for token in [Some("Bearer wrong"), None] {
+        let refused = town.daemon(peer).download(&url, wish(token)).await.unwrap_err();
+        assert_eq!(refused.code, Code::Auth, "{token:?}: {refused:?}");
+    }
+    let downloaded = town.daemon(peer).download(&url, wish(Some("Bearer another"))).await.unwrap();
+    assert!(downloaded.bytes == *blob);
+    let tally = downloaded.last.tally.unwrap();
+    assert_eq!((tally.origin_bytes, tally.seed_bytes), (0, blob.len() as u64), "from the seed that was preheated");
+    // It is here now, and still not for everybody.
+    let refused = town.daemon(peer).download(&url, wish(Some("Bearer wrong"))).await.unwrap_err();
+    assert_eq!(refused.code, Code::Auth, "{refused:?}");
 }
 
 /// Debian's docker-registry, on loopback.

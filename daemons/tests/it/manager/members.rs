@@ -95,6 +95,34 @@ async fn what_an_operator_blocks_is_not_downloaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_blocks_is_not_uploaded() {
+    let town = Town::start(0, 2).await;
+    let origin = Origin::start(Content::random(4, MIB)).await;
+    let cluster_id = town.cluster_id().await;
+    let rule = wire::BlockRule {
+        field: wire::BlockField::Tag.into(),
+        value: "kept".to_owned(),
+        blocks_upload: true,
+        ..wire::BlockRule::default()
+    };
+    let tagged = |tag: &str| {
+        let meta = df_api::base::UrlMeta { tag: tag.to_owned(), ..Default::default() };
+        Wish { meta, ..Wish::default() }
+    };
+    for tag in ["kept", "free"] {
+        town.daemon(0).download(&origin.url(), tagged(tag)).await.unwrap();
+    }
+    let asked = wire::AddBlockRuleRequest { cluster_id, rule: Some(rule) };
+    town.manager.console().add_block_rule(with(&town.token, asked)).await.unwrap();
+    town.settled().await;
+    for (tag, from_origin) in [("kept", true), ("free", false)] {
+        let downloaded = town.daemon(1).download(&origin.url(), tagged(tag)).await.unwrap();
+        assert!(downloaded.bytes == origin.bytes());
+        assert_eq!(downloaded.last.tally.unwrap().origin_bytes > 0, from_origin, "{tag}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_manager_everything_goes_on_even_over_a_restart_and_back_up_it_is_whole_again() {
     let mut town = Town::start(1, 1).await;
     let version = town.settled().await.version;

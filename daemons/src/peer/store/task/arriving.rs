@@ -89,6 +89,7 @@ impl StoredTask {
             if written.is_ok() {
                 books.held.insert(piece);
                 books.digests.insert(piece.get(), digest);
+                books.is_durable = false;
                 books.held_bytes += books.plan.map_or(0, |plan| plan.range(piece).len);
                 books.seal(&*self.file);
                 incoming.kept();
