@@ -138,7 +138,7 @@ impl SimDisk {
                 (None, None) => true,
                 _ => false,
             };
-            if !is_same && rng.chance(1, 4) {
+            if !is_same && rng.chance(1, 8) {
                 match then {
                     Some(then) => drop(files.insert(name, then)),
                     None => drop(files.remove(&name)),
@@ -250,7 +250,11 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.enter(path).inspect_err(|_| drop(state.stuck.insert(path.to_owned())))?;
+        let entered = state.enter(path);
+        if entered.is_err() {
+            state.stuck.insert(path.to_owned());
+        }
+        entered?;
         state.removed += u64::from(path.extension().is_some_and(|extension| extension == "data"));
         state.files.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
