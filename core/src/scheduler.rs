@@ -39,6 +39,7 @@ mod rank;
 mod seeding;
 mod swarm;
 mod view;
+mod zone;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;

@@ -66,8 +66,31 @@ pub struct Links {
     pub seed_down: f64,
     /// What the source sends, all together.
     pub source_up: f64,
-    /// Whether 20 % of the peers have a quarter and 10 % four times of these rates.
-    pub is_mixed: bool,
+    /// How the peers' rates differ from these.
+    pub mix: Mix,
+}
+
+/// How the links of peers differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+pub enum Mix {
+    /// Not at all.
+    Equal,
+    /// 20 % have a quarter of both rates, 10 % four times.
+    Both,
+    /// 10 % have a tenth of the uplink: hosts that are busy sending something else.
+    Uplinks,
+}
+
+impl Mix {
+    /// Factors of uplink and downlink of the `tenth` tenth of the peers.
+    const fn factors(self, tenth: u64) -> (f64, f64) {
+        match (self, tenth) {
+            (Self::Both, 0 | 1) => (0.25, 0.25),
+            (Self::Both, 2) => (4.0, 4.0),
+            (Self::Uplinks, 0) => (0.1, 1.0),
+            _ => (1.0, 1.0),
+        }
+    }
 }
 
 /// One run.
@@ -127,7 +150,7 @@ impl Plan {
             seeds: 1,
             pieces,
             tasks: 1,
-            links: Links { up: 1.0, down: 2.0, seed_up: 1.0, seed_down: 4.0, source_up: 4.0, is_mixed: false },
+            links: Links { up: 1.0, down: 2.0, seed_up: 1.0, seed_down: 4.0, source_up: 4.0, mix: Mix::Equal },
             upload_limit: 4,
             download_limit: 4,
             jitter_percent: 30,
@@ -163,12 +186,8 @@ impl Plan {
         if is_seed {
             return (links.seed_up, links.seed_down);
         }
-        let speed = match links.is_mixed.then(|| rng.below(10)) {
-            Some(0 | 1) => 0.25,
-            Some(2) => 4.0,
-            _ => 1.0,
-        };
-        (links.up * speed, links.down * speed)
+        let (up, down) = if links.mix == Mix::Equal { (1.0, 1.0) } else { links.mix.factors(rng.below(10)) };
+        (links.up * up, links.down * down)
     }
 
     /// How many peers come only when the others are half done.
@@ -185,11 +204,12 @@ impl Plan {
     pub fn bound(&self) -> f64 {
         let (n, k) = (f64::from(self.peers), f64::from(self.pieces * self.tasks));
         let links = &self.links;
-        let slowest = if links.is_mixed { 0.25 } else { 1.0 };
-        let mean = if links.is_mixed { 0.7 + 0.2 * 0.25 + 0.1 * 4.0 } else { 1.0 };
+        let tenths = || (0..10).map(|tenth| links.mix.factors(tenth));
+        let slowest = tenths().map(|(_, down)| down).fold(1.0, f64::min);
+        let mean = tenths().map(|(up, _)| up).sum::<f64>() / 10.0;
         let all_up = f64::from(self.seeds) * links.seed_up + n * links.up * mean;
         let fluid = (k / links.source_up).max(k / (links.down * slowest)).max(n * k / all_up);
-        let is_equal = !links.is_mixed && links.up == 1.0 && links.seed_up == 1.0 && links.down >= 1.0;
+        let is_equal = links.mix == Mix::Equal && links.up == 1.0 && links.seed_up == 1.0 && links.down >= 1.0;
         let download = if is_equal { k + n.log2().floor() } else { fluid };
         download
             + match self.arrivals {

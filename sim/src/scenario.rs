@@ -3,7 +3,7 @@
 use df_core::scheduler::SchedulerConfig;
 use df_core::time::Duration;
 
-use crate::plan::{Arrivals, Driver, Flaws, Plan};
+use crate::plan::{Arrivals, Driver, Flaws, Mix, Plan};
 
 /// A named run.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,11 @@ pub const SCENARIOS: &[Scenario] = &[
     }),
     scenario("mixed", "20 % of the peers have a quarter of the rate, 10 % four times", 2.0, || {
         let plan = small();
-        Plan { links: crate::plan::Links { is_mixed: true, down: 4.0, ..plan.links }, ..plan }
+        Plan { links: crate::plan::Links { mix: Mix::Both, down: 4.0, ..plan.links }, ..plan }
+    }),
+    scenario("drip", "10 % of the peers have a tenth of the uplink", 1.15, || {
+        let plan = small();
+        Plan { links: crate::plan::Links { mix: Mix::Uplinks, ..plan.links }, ..plan }
     }),
     scenario("tasks", "60 hosts want four tasks of 64 pieces at once", 1.15, || Plan {
         tasks: 4,
@@ -110,7 +114,7 @@ pub fn drawn(seed: u64) -> Plan {
     plan.rtt = [0.01, 0.1, 0.5, 2.0][rng.index(4)];
     plan.jitter_percent = [0, 30, 80][rng.index(3)];
     plan.links.down = [0.5, 1.0, 2.0, 8.0][rng.index(4)];
-    plan.links.is_mixed = rng.chance(1, 4);
+    plan.links.mix = if rng.chance(1, 4) { Mix::Both } else { Mix::Equal };
     plan.is_in_order = rng.chance(1, 4);
     plan.upload_limit = rng.between(1, 4) as u32;
     plan.download_limit = rng.between(1, 4) as u32;

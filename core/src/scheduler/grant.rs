@@ -70,9 +70,10 @@ impl Scheduler {
 
     /// When a transfer that begins now is due, when it is late and when it is given to somebody else.
     fn grant_terms(&self, now: Instant, parent: HostKey, child: HostKey, bytes: u64) -> (Instant, Instant, Instant) {
-        let up = self.hosts[parent].upload.expected_us(bytes);
         let (first, floor) = (self.config.first_grant_term, self.config.grant_term_floor);
-        let Some(us) = up.max(self.hosts[child].download.expected_us(bytes)) else {
+        let up = self.hosts[parent].upload.expected_us(bytes);
+        let down = self.hosts[child].download.expected_us(bytes);
+        let Some(us) = up.zip(down).map(|(up, down)| up.max(down)) else {
             return (now + first, now + floor, now + first);
         };
         let times = |n: u32| Duration::from_micros(us.saturating_mul(n.into()));

@@ -8,6 +8,7 @@ use super::event::{PeerKey, Zone};
 use super::member::Member;
 use super::pool::Pool;
 use super::seeding::SourceBook;
+use super::zone::ZoneBook;
 use crate::id::{PieceDigest, TaskId};
 use crate::lifecycle::TaskState;
 use crate::piece::set::bits;
@@ -65,14 +66,6 @@ pub(super) struct Swarm {
     claims: BTreeMap<u32, Claim>,
     /// When the last member left.
     pub(super) deserted: Instant,
-}
-
-/// Copies of each piece in one zone, present or on their way.
-#[derive(Debug, Default)]
-pub(super) struct ZoneBook {
-    pub(super) members: u32,
-    copies: Vec<u32>,
-    present: PieceSet,
 }
 
 impl Swarm {
@@ -423,34 +416,6 @@ impl Swarm {
 struct Claim {
     digest: PieceDigest,
     by: Vec<PeerKey>,
-}
-
-impl ZoneBook {
-    fn count(&mut self, piece: PieceNumber, is_more: bool) {
-        if self.copies.len() <= piece.index() {
-            self.copies.resize(piece.index() + 1, 0);
-        }
-        let copies = &mut self.copies[piece.index()];
-        if is_more {
-            *copies += 1;
-            self.present.insert(piece);
-        } else {
-            *copies -= 1;
-            if *copies == 0 {
-                self.present.remove(piece);
-            }
-        }
-    }
-
-    /// Pieces with a copy in the zone or on its way into it.
-    pub(super) const fn present(&self) -> &PieceSet {
-        &self.present
-    }
-
-    /// Copies of one piece.
-    pub(super) fn copies(&self, piece: PieceNumber) -> u32 {
-        self.copies.get(piece.index()).copied().unwrap_or(0)
-    }
 }
 
 #[cfg(test)]

@@ -250,11 +250,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        let entered = state.enter(path);
-        if entered.is_err() {
-            state.stuck.insert(path.to_owned());
-        }
-        entered?;
+        state.enter(path).inspect_err(|_| _ = state.stuck.insert(path.to_owned()))?;
         state.removed += u64::from(path.extension().is_some_and(|extension| extension == "data"));
         state.files.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }

@@ -4,7 +4,7 @@ use df_core::scheduler::SchedulerConfig;
 use df_core::time::Duration;
 use df_sim::des;
 use df_sim::outcome::{Outcome, median};
-use df_sim::plan::{Driver, Flaws, Links, Plan, Policy};
+use df_sim::plan::{Driver, Flaws, Links, Mix, Plan, Policy};
 
 /// Sixty peers, 64 pieces, on the full driver.
 fn swarm() -> Plan {
@@ -59,7 +59,7 @@ fn few_transfers_at_once_beat_all_slots() {
 
 #[test]
 fn slow_links_get_more_transfers_at_once_than_one_slot_would_give() {
-    let links = Links { is_mixed: true, down: 4.0, ..swarm().links };
+    let links = Links { mix: Mix::Both, down: 4.0, ..swarm().links };
     let plan = Plan { links, ..swarm() };
     let (with, without) = with_and_without(&plan, |plan| (plan.upload_limit, plan.download_limit) = (1, 1));
     assert!(with + 0.2 < without, "{with} against {without}");
@@ -75,6 +75,18 @@ fn a_child_whose_transfer_is_late_is_served_by_others_meanwhile() {
     plan.config.late_slack = u32::MAX;
     let without = nearly_all(&plan);
     assert!(with * 1.03 < without, "{with} against {without}");
+}
+
+#[test]
+fn idle_parents_take_over_what_slow_uplinks_would_take_long_to_send() {
+    let links = Links { mix: Mix::Uplinks, ..swarm().links };
+    let plan = Plan { links, ..swarm() };
+    let (with, without) = with_and_without(&plan, |plan| plan.config.takes_over = false);
+    assert!(with + 0.04 < without, "{with} against {without}");
+    for outcome in runs(&plan) {
+        assert!(outcome.wasted_percent <= 1.0, "second starts: {outcome:?}");
+        assert_eq!(outcome.honest_listed, 0, "slow is not hung: {outcome:?}");
+    }
 }
 
 #[test]
@@ -117,7 +129,7 @@ fn nobody_receives_a_piece_twice() {
 
 #[test]
 fn peers_with_slow_links_do_not_hold_the_others() {
-    let links = Links { is_mixed: true, down: 4.0, ..swarm().links };
+    let links = Links { mix: Mix::Both, down: 4.0, ..swarm().links };
     for outcome in runs(&Plan { links, ..swarm() }) {
         assert_eq!(outcome.unfinished, 0, "{outcome:?}");
         assert!(outcome.median < 1.2 * outcome.bound, "{outcome:?}");
