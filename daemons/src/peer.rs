@@ -4,6 +4,7 @@
 //! the store, piece transfer, the source, the streams to the schedulers, and two gRPC servers.
 
 mod admission;
+mod announcement;
 mod cached;
 mod effects;
 pub mod fetch;
@@ -29,7 +30,7 @@ use df_api::task::TaskRequest;
 use df_core::downloader::{Downloader, Input, Opening};
 use df_core::id::{PeerId, TaskId};
 use df_core::piece::{Order, PiecePlan};
-use df_core::uploader::{SlotLimits, Uploader};
+use df_core::uploader::Uploader;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PeerConfig;
@@ -42,7 +43,7 @@ use admission::Admissions;
 use fetch::PieceClient;
 use job::{Job, JobOptions};
 use membership::Links;
-use source::{Cidr, Egress, SourceClient, SourceConfig};
+use source::SourceClient;
 use store::{Label, Room, Store, StoredTask};
 use sums::Sums;
 use throttle::{Limit, Throttle, limit};
@@ -390,7 +391,7 @@ pub async fn run(
     let (opening, root, open_index) = (env.clone(), config.data_dir.clone(), env.index_opener());
     let store = env.blocking(move || Store::open(opening, &root, room, open_index)).await?;
     let now = env.clock.now();
-    let source = SourceClient::new(env.clone(), source_config(&config)).map_err(Failure::from)?;
+    let source = SourceClient::new(env.clone(), announcement::source_config(&config)).map_err(Failure::from)?;
     let schedulers: Vec<String> = config.scheduler.addresses.iter().map(ToString::to_string).collect();
     let (downloads, mail) = pump::inbox();
     let peer = Peer(Arc::new(Inner {
@@ -412,11 +413,11 @@ pub async fn run(
         env: env.clone(),
         config,
     }));
-    let host = announcement(&peer, &incoming)?;
+    let host = announcement::of(&peer, &incoming)?;
     let stop = shutdown.child_token();
     let (uploads, upload_mail) = pump::inbox();
     let desk = Desk::new(uploads.clone());
-    let uploader = Uploader::new(slot_limits(&peer));
+    let uploader = Uploader::new(announcement::slot_limits(&peer));
     tokio::spawn(pump::run(env.clone(), uploader, desk.clone(), upload_mail, stop.clone()));
     let downloader = Downloader::new(env.seed_for("downloader"));
     let effects = effects::Effects::new(peer.clone(), uploads);
@@ -456,50 +457,4 @@ async fn serve(
     let store = peer.store().clone();
     peer.env().blocking(move || store.flush()).await?;
     ended.map_err(|error| Failure::new(Code::Network, "the daemon no longer serves its ports").because(error))
-}
-
-fn source_config(config: &PeerConfig) -> SourceConfig {
-    let from = &config.source;
-    let mut allow = from.allow.clone();
-    if config.host.ip.is_loopback() {
-        // A host that itself lives on loopback has its sources there.
-        allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|cidr| cidr.parse::<Cidr>().ok()));
-    }
-    SourceConfig {
-        egress: Egress { allow, deny: from.deny.clone() },
-        ca_file: from.ca_file.clone(),
-        stall_limit: from.stall_limit.duration(),
-        retry_limit: from.retry_limit,
-        ..SourceConfig::from_env()
-    }
-}
-
-fn slot_limits(peer: &Peer) -> SlotLimits {
-    let upload = &peer.config().upload;
-    SlotLimits { slot_limit: upload.request_limit, per_child_limit: upload.child_limit, lease_term: UPLOAD_LEASE_TERM }
-}
-
-/// What this host says of itself to schedulers.
-fn announcement(peer: &Peer, incoming: &PeerIncoming) -> Result<wire::Host, Failure> {
-    let port = |listener: &Listener| {
-        let address = listener.local_addr();
-        address
-            .map(|a| u32::from(a.port()))
-            .map_err(|e| Failure::new(Code::Network, "a port without a number").because(e))
-    };
-    let config = peer.config();
-    let kind = if config.seed_peer.enable { wire::HostKind::Seed } else { wire::HostKind::Normal };
-    Ok(wire::Host {
-        id: peer.store().host_id().as_bytes().to_vec(),
-        incarnation: peer.0.incarnation,
-        kind: kind.into(),
-        hostname: config.host.hostname.clone(),
-        ip: config.host.ip.to_string(),
-        rpc_port: port(&incoming.rpc)?,
-        piece_port: port(&incoming.pieces)?,
-        idc: config.host.idc.clone().unwrap_or_default(),
-        location: config.host.location.clone().unwrap_or_default(),
-        upload_limit: config.upload.transfer_limit,
-        download_limit: config.download.transfer_limit,
-    })
 }

@@ -39,7 +39,7 @@ pub(super) enum Stage {
 
 impl InFlight {
     const fn is_being_kept(&self) -> bool {
-        matches!(self.stage, Stage::Keeping { .. })
+        matches!(self.stage, Stage::Keeping)
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Registration {
     pub held: PieceSet,
     /// Digests of pieces it has, for a scheduler that has lost them.
     pub digests: Vec<(u32, PieceDigest)>,
+    /// A hash of the source's validators when they were taken from it; 0 if there are none, or nothing is held.
+    pub version: u64,
     /// Whether it wants the rest, or only offers what it has.
     pub is_wanting: bool,
     /// Whether the content has a source at all: cached data has none.

@@ -101,6 +101,11 @@ impl Scheduler {
         {
             return Err(Refusal::PlanMismatch);
         }
+        // A content may change at its source and keep its length: pieces of two versions must not meet.
+        match (swarm.version, registration.version) {
+            (known, held) if known != 0 && held != 0 && known != held => return Err(Refusal::PlanMismatch),
+            (known, held) => swarm.version = known.max(held),
+        }
         swarm.source.exists |= registration.has_source;
         if let Some(cached) = cached {
             self.note_cached(now, key, cached);

@@ -371,7 +371,7 @@ impl Scheduler {
     }
 
     pub(super) fn source_stored(&mut self, now: Instant, peer: PeerKey, piece: u32, digest: PieceDigest) {
-        let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
+        let Some((key, row)) = self.peers.get(peer).map(|p| (p.swarm, p.row)) else { return };
         let swarm = &mut self.swarms[key];
         let Some(piece) = swarm.plan.and_then(|plan| plan.number(piece)) else { return };
         // Only who was sent to the source may say what the content is.
@@ -384,8 +384,11 @@ impl Scheduler {
             return self.source_changed(now, key);
         }
         let claimants = swarm.settle_claim(piece, digest);
-        swarm.source.tries = 0;
-        swarm.source.failed.clear();
+        // What a peer had before it was sent says nothing about the source.
+        if !swarm.has(row, piece) {
+            swarm.source.tries = 0;
+            swarm.source.failed.clear();
+        }
         let run = &mut swarm.source.runs[at];
         run.touched = now;
         run.reached = run.reached.max(piece.get() + 1);

@@ -105,6 +105,7 @@ impl Square {
             plan: Some(plan),
             held: PieceSet::all(&plan),
             digests: digests(&plan, byte),
+            version: 0,
             is_wanting: false,
             has_source: false,
             cached: None,
@@ -262,6 +263,7 @@ fn one_hosts_word_on_a_content_with_a_source_is_not_enough_and_nobody_waits_for_
             plan: None,
             held: PieceSet::new(),
             digests: Vec::new(),
+            version: 0,
             is_wanting: true,
             has_source: true,
             ..square.holding(1, 1)

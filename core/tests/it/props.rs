@@ -62,6 +62,7 @@ impl Babbler {
             plan: knows.then_some(plan),
             held,
             digests,
+            version: 0,
             is_wanting: self.rng.chance(4, 5),
             has_source: self.rng.chance(4, 5),
             cached: self.rng.chance(1, 4).then_some(Cached { is_imported: true, replicas: 3, stamp: 1 }),

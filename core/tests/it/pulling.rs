@@ -5,8 +5,8 @@ use df_core::id::{HostId, PeerId, PieceDigest, TaskId};
 use df_core::machine::Machine;
 use df_core::piece::{Order, PiecePlan, PieceSet};
 use df_core::scheduler::{
-    HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Registration, RequestId, Scheduler,
-    SchedulerConfig, SourceFailure, TaskFailure, Zone,
+    HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration, RequestId,
+    Scheduler, SchedulerConfig, SourceFailure, TaskFailure, Zone,
 };
 use df_core::time::{Duration, Instant};
 
@@ -73,6 +73,7 @@ impl Bench {
             plan: None,
             held: PieceSet::new(),
             digests: Vec::new(),
+            version: 0,
             is_wanting: true,
             has_source: true,
             cached: None,
@@ -164,6 +165,46 @@ fn a_holder_that_registers_anew_is_not_missed_in_between() {
     assert!(!bench.is_sent_to_source(child));
     let is_granted = |output: &Output| matches!(output, Output::Grant { peer, .. } if *peer == child);
     assert!(bench.outputs.iter().any(is_granted), "{:?}", bench.outputs);
+}
+
+/// After a scheduler came back the first holders say which version of the source they have. Whoever has pieces
+/// of another, of the same length, would spoil what he completes.
+#[test]
+fn pieces_of_another_version_are_not_let_in() {
+    let mut bench = Bench::new();
+    let mut register = |version| {
+        let host = bench.host(HostKind::Normal);
+        bench.outputs.retain(|output| !matches!(output, Output::Refuse { .. }));
+        bench.join(host, Mode::Granted, |registration| {
+            registration.plan = PiecePlan::with_piece_len(30, 10).ok();
+            registration.held = PiecePlan::with_piece_len(30, 10).unwrap().pieces().take(1).collect();
+            registration.digests = vec![(0, digest(0))];
+            registration.version = version;
+        });
+        let is_refused = |output: &Output| matches!(output, Output::Refuse { why: Refusal::PlanMismatch, .. });
+        bench.outputs.iter().any(is_refused)
+    };
+    let refused = [0, 5, 0, 5, 6].map(&mut register);
+    assert_eq!(refused, [false, false, false, false, true]);
+}
+
+/// Each time it is sent to the source a peer tells of the pieces it has: that is no sign of life of the source.
+#[test]
+fn a_source_that_never_answers_is_given_up_by_those_who_have_a_part() {
+    let mut bench = Bench::new();
+    let host = bench.host(HostKind::Normal);
+    let peer = bench.join(host, Mode::Granted, |registration| {
+        registration.plan = PiecePlan::open(10).ok();
+        registration.held = PiecePlan::with_piece_len(30, 10).unwrap().pieces().take(1).collect();
+        registration.digests = vec![(0, digest(0))];
+    });
+    for _ in 0..30 {
+        bench.wait(Duration::from_secs(2));
+        bench.tell(Input::SourceStored { peer, piece: 0, digest: digest(0) });
+        let failure = SourceFailure { is_final: false, is_changed: false };
+        bench.tell(Input::SourceFailed { peer, failure });
+    }
+    assert!(bench.failure(peer).is_some());
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl Market {
             plan: is_holder.then_some(self.plan),
             held,
             digests,
+            version: 0,
             is_wanting: !is_holder,
             has_source: false,
             can_fetch_source: false,

@@ -1,5 +1,7 @@
 //! Failures as gRPC statuses and back, understood by our own tools and by Dragonfly v1 clients.
 
+use std::error::Error;
+
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code as GrpcCode, Status};
@@ -71,6 +73,8 @@ pub fn failure_of(status: &Status) -> Failure {
         GrpcCode::DeadlineExceeded => Code::Timeout,
         GrpcCode::Unavailable => Code::Network,
         GrpcCode::Cancelled => Code::Cancelled,
+        // Not said by the other side but made here: the connection broke in the middle.
+        GrpcCode::Unknown if status.source().is_some() => Code::Network,
         _ => Code::Internal,
     };
     Failure::new(code, status.message())
@@ -113,6 +117,13 @@ const fn v1_code(code: Code) -> V1Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_not_the_other_sides_fault() {
+        let broken = Status::from_error(Box::new(std::io::Error::other("transport error")));
+        assert_eq!(failure_of(&broken).code, Code::Network);
+        assert_eq!(failure_of(&Status::unknown("a panic over there")).code, Code::Internal);
+    }
 
     #[test]
     fn every_failure_survives_the_wire() {

@@ -310,6 +310,7 @@ impl Session {
             plan,
             held,
             digests,
+            version: register.version,
             is_wanting: register.is_wanting,
             has_source,
             cached,

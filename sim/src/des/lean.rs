@@ -266,6 +266,7 @@ impl Lean {
             plan: None,
             held: PieceSet::new(),
             digests: Vec::new(),
+            version: 0,
             is_wanting: true,
             has_source: true,
             cached: None,

@@ -9,6 +9,7 @@ use super::disk::lock;
 use super::fault::Fault;
 use super::ledger::Mark;
 use super::node::Role;
+use super::scenario::{Act, Work};
 use super::user::Outcome;
 use super::world::{Wish, World};
 
@@ -194,9 +195,14 @@ fn sources(world: &World<'_>) {
     let has_scheduler = world.scenario().topology.schedulers > 0;
     // (Where there is little room, what was dropped has to be fetched again.)
     let is_calm = world.scenario().is_calm() && has_scheduler && knobs.quota.is_none();
-    // With and without a digest are two tasks.
-    let most =
-        if is_calm { 2.0 } else { f64::from(world.scenario().daemons()) * 4.0 * (1 + world.fired().len()) as f64 };
+    // With and without a digest are two tasks; and what somebody who lost patience had begun is lost.
+    let is_cancelled = |work: &&Work| matches!(work.act, Act::Download { cancel_after_ms: Some(_), .. });
+    let cancelled = world.scenario().work.iter().filter(is_cancelled).count() as f64;
+    let most = if is_calm {
+        2.0 + cancelled
+    } else {
+        f64::from(world.scenario().daemons()) * 4.0 * (1 + world.fired().len()) as f64
+    };
     if copies > most * 1.5 {
         world.ledger().violate("source-fetches", format!("{copies:.2} copies from the source, at most {most}"));
     }

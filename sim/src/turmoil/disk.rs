@@ -138,7 +138,7 @@ impl SimDisk {
                 (None, None) => true,
                 _ => false,
             };
-            if !is_same && rng.chance(1, 4) {
+            if !is_same && rng.chance(1, 8) {
                 match then {
                     Some(then) => drop(files.insert(name, then)),
                     None => drop(files.remove(&name)),

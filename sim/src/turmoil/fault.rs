@@ -324,6 +324,14 @@ impl Drawing {
                 let times = if self.rng.chance(1, 2) { 1 } else { self.rng.between(2, 9) };
                 (0..times).map(|time| (time * (span_ms / 2 + 200), Fault::Reset { host })).collect()
             }
+            Kind::Change => {
+                // A new version often comes with a restart of its server, which breaks what is being read.
+                let origin = Fault::Reset { host: self.schedulers + self.daemons };
+                let reset = (self.rng.between(0, 40), origin);
+                let has_restarted = self.rng.chance(1, 2);
+                let change = self.single(kind, span_ms).map(|fault| (0, fault));
+                change.into_iter().chain(has_restarted.then_some(reset)).collect()
+            }
             _ => self.single(kind, span_ms).into_iter().map(|fault| (0, fault)).collect(),
         }
     }

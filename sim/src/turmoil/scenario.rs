@@ -262,7 +262,7 @@ impl Topology {
             tick_ms: [5, 10, 10, 20][rng.index(4)],
             is_shuffled: rng.chance(1, 2),
             // Slow ones more often than not: downloads that last meet more faults.
-            uplink_bytes_per_sec: [10_000, 20_000, 50_000, 200_000, 10_000_000][rng.index(5)],
+            uplink_bytes_per_sec: [8_000, 16_000, 32_000, 100_000, 10_000_000][rng.index(5)],
         }
     }
 }

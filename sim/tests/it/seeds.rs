@@ -32,6 +32,21 @@ fn pieces_of_two_versions_never_meet() {
     holds(include_str!("seeds/version.json"));
 }
 
+/// A scheduler had forgotten which version of a content its hosts have. The content changed and kept its length;
+/// a seed without a piece of it was sent to the source, and a peer that had gone there by itself before was
+/// given the rest: its file was of two versions. Hosts tell now of which version their pieces are.
+#[test]
+fn a_scheduler_that_has_forgotten_everything_mixes_no_versions() {
+    holds(include_str!("seeds/mixed.json"));
+}
+
+/// A source could not be reached. Whoever was sent there told first of the pieces he had, which passed for a
+/// sign of life of the source: nobody was ever told that it is gone.
+#[test]
+fn a_source_that_is_gone_is_given_up_even_by_those_who_have_a_part() {
+    holds(include_str!("seeds/endless.json"));
+}
+
 /// Three peers, a seed, a scheduler, and nothing goes wrong: exact bytes, once from the source.
 #[test]
 fn a_calm_world_gets_everything_and_asks_the_source_once() {

@@ -44,6 +44,7 @@ impl Town {
             plan: citizen.plan,
             held: citizen.held.clone(),
             digests: citizen.digests.iter().map(|(piece, digest)| (*piece, *digest)).collect(),
+            version: 0,
             is_wanting,
             has_source: true,
             cached: None,

@@ -342,6 +342,9 @@ pub struct Register {
     /// Version of a cached content's name, as it was last told; 0 if never.
     #[prost(uint64, tag = "16")]
     pub stamp: u64,
+    /// A hash of the source's validators when the pieces were taken from it; 0 if there are none.
+    #[prost(uint64, tag = "17")]
+    pub version: u64,
 }
 /// Deletions of cached contents that the host has heard of: the scheduler may have forgotten them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -113,6 +113,7 @@ pub(super) fn registration(peer: &Peer, task: &TaskId) -> Option<wire::Register>
         is_imported: stored.is_unconfirmed(),
         replicas: keeping.replicas,
         stamp: stored.stamp(),
+        version: if held.is_empty() { 0 } else { stored.version_hash() },
     })
 }
 

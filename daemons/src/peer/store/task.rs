@@ -390,16 +390,19 @@ impl StoredTask {
         Ok(())
     }
 
+    /// A hash of the version its pieces are of; 0 for an unknown one.
+    pub fn version_hash(&self) -> u64 {
+        let books = lock(&self.books);
+        let from_source = books.version.as_ref().map_or(0, Version::hash);
+        if from_source == 0 { books.version_hash } else { from_source }
+    }
+
     /// The content is of the version with this hash (0 for an unknown one), on somebody's word.
     ///
     /// # Errors
     /// [`Code::Protocol`] if what is stored is of another version; when the journal cannot be written.
     pub fn adopt_version_hash(&self, hash: u64) -> Result<(), Failure> {
-        let known = {
-            let books = lock(&self.books);
-            let from_source = books.version.as_ref().map_or(0, Version::hash);
-            if from_source == 0 { books.version_hash } else { from_source }
-        };
+        let known = self.version_hash();
         match (known, hash) {
             (_, 0) => Ok(()),
             (0, _) => self.append(Fact::VersionHash(hash)),

@@ -143,6 +143,7 @@ impl Wanted {
             plan: None,
             held: PieceSet::new(),
             digests: Vec::new(),
+            version: 0,
             is_wanting: !self.wants_source && !self.is_imported,
             has_source: self.can_be_seeded,
             cached: self.request.cid.as_ref().map(|_| cached),

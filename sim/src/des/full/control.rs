@@ -43,6 +43,7 @@ impl Full {
             plan: None,
             held: node.held[task].clone(),
             digests: Vec::new(),
+            version: 0,
             is_wanting: true,
             has_source: true,
             cached: None,

@@ -56,9 +56,9 @@ impl Inode {
         if self.dirty.is_empty() && self.bytes.len() == self.synced.len() {
             return;
         }
-        match rng.below(3) {
-            0 => return self.sync(),
-            1 => (self.bytes, self.modified_ns) = (self.synced.clone(), self.synced_modified_ns),
+        match rng.below(4) {
+            0 | 1 => return self.sync(),
+            2 => (self.bytes, self.modified_ns) = (self.synced.clone(), self.synced_modified_ns),
             _ => self.tear(rng),
         }
         self.sync();
