@@ -23,8 +23,6 @@ pub enum Bug {
     VersionIgnored,
     /// An import is not compared with the digest that is its name.
     ImportNotVerified,
-    /// What a run from the source claimed and nobody wants stays claimed.
-    ClaimNotGivenBack,
     /// A source that ends early is asked again for ever.
     SourceAskedForEver,
     /// Schedulers are not told what a host dropped.
@@ -43,7 +41,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, with its name.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::DigestIgnored, "digest-ignored"),
         (Self::LastPieceShort, "last-piece-short"),
         (Self::SlotNotReleased, "slot-not-released"),
@@ -53,7 +51,6 @@ impl Bug {
         (Self::JournalBelieved, "journal-believed"),
         (Self::VersionIgnored, "version-ignored"),
         (Self::ImportNotVerified, "import-not-verified"),
-        (Self::ClaimNotGivenBack, "claim-not-given-back"),
         (Self::SourceAskedForEver, "source-asked-for-ever"),
         (Self::LeaveNotTold, "leave-not-told"),
         (Self::SkipOneShort, "skip-one-short"),

@@ -138,11 +138,8 @@ impl Flags {
 }
 
 fn main() -> ExitCode {
-    if turmoil::cli::is_meant() {
-        return turmoil::cli::main();
-    }
-    let flags = Flags::parse();
-    match run(&flags) {
+    let result = if turmoil::cli::is_meant() { turmoil::cli::main() } else { run(&Flags::parse()) };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

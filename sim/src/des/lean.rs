@@ -39,12 +39,8 @@ enum Event {
     Leave { host: u32 },
     /// The scheduler hears that a transfer is nearly finished.
     Nearly { grant: u64 },
-    /// A child has a piece, or garbage; the scheduler hears of it half a round trip later.
-    Arrive { child: u32, grant: u64 },
-    /// The scheduler hears how a transfer ended.
-    Report { grant: u64 },
-    /// The same of one that failed.
-    Complain { grant: u64 },
+    /// The scheduler hears that a child has a piece, or garbage.
+    Report { child: u32, grant: u64 },
     /// The source has something for a fetcher.
     Source { run: u32 },
     /// The scheduler's deadline.
@@ -174,11 +170,7 @@ impl Lean {
             Event::Join { host } => self.join(host),
             Event::Leave { host } => self.leave(host),
             Event::Nearly { grant } => self.report(Input::NearlyFinished { grant: grant_key(grant) }),
-            Event::Arrive { child, grant } => self.arrive(child, grant),
-            Event::Report { grant } => self.report(Input::PieceFinished { grant: grant_key(grant) }),
-            Event::Complain { grant } => {
-                self.report(Input::PieceFailed { grant: grant_key(grant), failure: PieceFailure::Corrupt });
-            }
+            Event::Report { child, grant } => self.arrived(child, grant),
             Event::Source { run } => self.source_step(run as usize),
             Event::Sweep => {
                 self.sweep_at = 0;
@@ -321,24 +313,25 @@ impl Lean {
         }
         let nearly = (arrival + rtt / 2).saturating_sub(2 * rtt).max(self.now + rtt);
         self.wheel.add(nearly, Event::Nearly { grant: transfer.grant });
-        self.wheel.add(arrival, Event::Arrive { child, grant: transfer.grant });
+        self.wheel.add(arrival + rtt / 2, Event::Report { child, grant: transfer.grant });
     }
 
-    fn arrive(&mut self, child: u32, grant: u64) {
+    /// A transfer ended half a round trip ago.
+    fn arrived(&mut self, child: u32, grant: u64) {
         let host = &mut self.hosts[child as usize];
         let Some(at) = host.transfers.iter().position(|transfer| transfer.grant == grant) else { return };
         let transfer = host.transfers.swap_remove(at);
-        let heard = self.now + self.plan.rtt_us() / 2;
         if self.tally.hosts[child as usize].is_gone {
             return;
         }
+        let grant = grant_key(grant);
         if transfer.is_lie {
             self.tally.hosts[transfer.parent as usize].lies += 1;
             self.tally.wasted += 1;
-            return self.wheel.add(heard, Event::Complain { grant });
+            return self.report(Input::PieceFailed { grant, failure: PieceFailure::Corrupt });
         }
-        self.tally.note_piece(child, transfer.piece, self.now);
-        self.wheel.add(heard, Event::Report { grant });
+        self.tally.note_piece(child, transfer.piece, transfer.arrival);
+        self.report(Input::PieceFinished { grant });
     }
 
     fn revoked(&mut self, child: PeerKey, grant: GrantKey) {

@@ -1,7 +1,6 @@
 //! The command line of the daemons' engine.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -84,16 +83,12 @@ pub fn is_meant() -> bool {
         || arguments.windows(2).any(|pair| pair[0] == "--engine" && pair[1] == "turmoil")
 }
 
-/// Runs it.
-pub fn main() -> ExitCode {
-    match run(&Flags::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("sim: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+/// Runs it; false if something did not hold.
+///
+/// # Errors
+/// For what cannot be read, written or started.
+pub fn main() -> Result<bool> {
+    run(&Flags::parse())
 }
 
 fn run(flags: &Flags) -> Result<bool> {

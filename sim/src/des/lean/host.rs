@@ -2,6 +2,7 @@
 
 use df_core::rng::Rng;
 use df_core::scheduler::{HostKey, PeerKey};
+use smallvec::SmallVec;
 
 use crate::plan::Plan;
 
@@ -26,7 +27,8 @@ pub(super) struct Host {
     /// When each receiving lane has received what was granted.
     pub(super) lanes: [u64; LANE_LIMIT],
     lane_count: u32,
-    pub(super) transfers: Vec<Transfer>,
+    /// Rarely more than two, so they stand in the host itself.
+    pub(super) transfers: SmallVec<[Transfer; 2]>,
     pub(super) is_lying: bool,
     pub(super) is_stalling: bool,
 }
@@ -56,7 +58,7 @@ impl Host {
             up_free: 0,
             lanes: [0; LANE_LIMIT],
             lane_count: lane_count as u32,
-            transfers: Vec::new(),
+            transfers: SmallVec::new(),
             is_lying: false,
             is_stalling: false,
         }
