@@ -59,7 +59,7 @@ impl<P: Copy + Eq> Isolation<P> {
 
     /// Whether ordinary parents may be used, accused and served at `now`.
     pub fn is_sound(&self, now: Instant) -> bool {
-        self.0.is_none() || self.standing(now) == Standing::Sound
+        self.standing(now) == Standing::Sound
     }
 
     /// A transfer from an ordinary parent failed. True if the host isolates itself by this.

@@ -65,7 +65,7 @@ impl Scheduler {
         let parents = sample.iter().filter_map(|(_, parent)| {
             let member = swarm.member(*parent).filter(|_| swarm.has(*parent, grant.piece))?;
             let host = self.hosts.get(member.host)?;
-            let rate = self.rate_of(member.host, child_host, None)?;
+            let rate = self.rate_of(member.host, child_host)?;
             let needs = Duration::from_micros(bytes.saturating_mul(1000) / u64::from(rate.get()));
             let is_faster = grant.rate.is_some_and(|slow| slow.get() < rate.get() / GAIN.0 * GAIN.1);
             let is_gain = is_late || (is_faster && needs * GAIN.0 < (grant.due - now) * GAIN.1);
@@ -82,6 +82,6 @@ impl Scheduler {
         self.revoke(now, grant);
         self.swarms[swarm].second_starts += 1;
         let copies = self.swarms[swarm].availability.copies(piece);
-        self.grant(now, swarm, parent, to_row, Offer { hops: 0, copies, piece, upstream: None });
+        self.grant(now, swarm, parent, to_row, Offer { hops: 0, copies, piece });
     }
 }

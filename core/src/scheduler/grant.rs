@@ -15,14 +15,14 @@ use crate::time::{Duration, Instant};
 impl Scheduler {
     /// Grants a piece to one row of a swarm from another: both have room and the piece is of use.
     pub(super) fn grant(&mut self, now: Instant, swarm: SwarmKey, from_row: Row, to_row: Row, offer: Offer) {
-        let Offer { hops, piece, upstream, .. } = offer;
+        let Offer { hops, piece, .. } = offer;
         let members = &mut self.swarms[swarm];
         let (Some(from), Some(to)) = (members.member(from_row).copied(), members.member(to_row).copied()) else {
             return;
         };
         members.note_granted(from_row, to_row, piece);
         let bytes = self.bytes_of(swarm, piece);
-        let rate = self.rate_of(from.host, to.host, upstream);
+        let rate = self.rate_of(from.host, to.host);
         let (due, late, deadline) = self.grant_terms(now, from.host, to.host, bytes);
         let up_share = self.hosts[from.host].upload.take(now, rate, 0);
         let down_share = self.hosts[to.host].download.take(now, rate, self.swarms[swarm].pace);
@@ -56,12 +56,10 @@ impl Scheduler {
         }
     }
 
-    /// What a transfer can be expected to bring: no more than either lane carries, nor than what feeds it.
-    pub(super) fn rate_of(&self, from: HostKey, to: HostKey, upstream: Option<GrantKey>) -> Option<NonZeroU32> {
-        let fed = upstream.and_then(|key| self.grants.get(key)).and_then(|grant| grant.rate);
+    /// What a transfer can be expected to bring: no more than either lane carries.
+    pub(super) fn rate_of(&self, from: HostKey, to: HostKey) -> Option<NonZeroU32> {
         let lanes = [self.hosts[from].upload.width(), self.hosts[to].download.width()];
-        let own = lanes.into_iter().flatten().min();
-        own.zip(fed).map_or(own, |(own, fed)| Some(if fed.get() * 2 < own.get() { fed } else { own }))
+        lanes.into_iter().flatten().min()
     }
 
     pub(super) fn bytes_of(&self, swarm: SwarmKey, piece: PieceNumber) -> u64 {

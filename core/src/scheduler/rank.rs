@@ -1,7 +1,7 @@
 //! Whom to serve first, and with which piece.
 
 use super::Scheduler;
-use super::event::{GrantKey, HostKey};
+use super::event::HostKey;
 use super::host::SwarmKey;
 use super::member::Member;
 use super::swarm::Row;
@@ -18,8 +18,6 @@ pub(super) struct Offer {
     /// Copies there are.
     pub(super) copies: u32,
     pub(super) piece: PieceNumber,
-    /// What brings it to the parent meanwhile, unless that is the source.
-    pub(super) upstream: Option<GrantKey>,
 }
 
 impl Scheduler {
@@ -62,7 +60,7 @@ impl Scheduler {
             useful.iter_mut().zip(swarm.held(parent)).for_each(|(word, held)| *word &= held);
             let order = self.order_of(key, from, child, to);
             let piece = Selector { near: to.near, coin, order }.choose(&swarm.availability, useful)?;
-            return Some(Offer { hops: 0, copies: swarm.availability.copies(piece), piece, upstream: None });
+            return Some(Offer { hops: 0, copies: swarm.availability.copies(piece), piece });
         }
         if self.config.relay_depth_limit == 0 || from.coming == 0 {
             return None;
@@ -73,13 +71,13 @@ impl Scheduler {
         // the parents of a piece never leads in a circle.
         let upstream = self.inbound(from.peer, piece);
         if let (Some(fed), Some(rate)) =
-            (upstream.and_then(|key| self.grants[key].rate), self.rate_of(from.host, to.host, None))
+            (upstream.and_then(|key| self.grants[key].rate), self.rate_of(from.host, to.host))
             && fed.get() * 2 < rate.get()
         {
             return None;
         }
         let hops = upstream.map_or(0, |key| self.grants[key].hops).saturating_add(1);
-        (u32::from(hops) <= self.config.relay_depth_limit).then_some(Offer { hops, copies, piece, upstream })
+        (u32::from(hops) <= self.config.relay_depth_limit).then_some(Offer { hops, copies, piece })
     }
 
     /// In which order `child` is to get what `parent` has. From a seed it is always the rarest first,

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::Scheduler;
 use super::candidates::Work;
 use super::event::{HostKey, Output, PeerKey, SourceFailure, TaskFailure};
-use super::host::SwarmKey;
+use super::host::{Peer, SwarmKey};
 use super::member::Member;
 use super::swarm::Swarm;
 use crate::id::PieceDigest;
@@ -160,19 +160,26 @@ impl Scheduler {
 
     /// The member to send: a seed; or, when no seed can be had, one of those who wait.
     fn fetcher(&self, now: Instant, key: SwarmKey) -> Option<PeerKey> {
-        let swarm = &self.swarms[key];
-        let is_free = |peer: PeerKey| {
-            let source = &swarm.source;
-            let peer_state = self.peers.get(peer);
-            peer_state.is_some_and(|p| p.can_fetch_source && p.puller.is_none() && p.state.is_downloading())
-                && !source.failed.contains(&peer)
-                && source.runs.iter().all(|run| run.peer != peer)
-        };
-        let seed = self.seeds.iter().filter_map(|host| self.peer_on(*host, key)).find(|peer| is_free(*peer));
+        let seed = self.free_seed(key);
         if seed.is_some() || self.next_seed(now, key).is_some() {
             return seed;
         }
-        swarm.iter().find(|(_, member)| !member.is_seed && is_free(member.peer)).map(|(_, member)| member.peer)
+        let waiting = self.swarms[key].iter().map(|(_, member)| member).filter(|member| !member.is_seed);
+        waiting.map(|member| member.peer).find(|peer| self.may_fetch(key, *peer))
+    }
+
+    /// A seed among the members that may be sent.
+    fn free_seed(&self, key: SwarmKey) -> Option<PeerKey> {
+        self.seeds.iter().filter_map(|host| self.peer_on(*host, key)).find(|peer| self.may_fetch(key, *peer))
+    }
+
+    /// Whether a member may be sent to the source, where it is not already.
+    fn may_fetch(&self, key: SwarmKey, peer: PeerKey) -> bool {
+        let source = &self.swarms[key].source;
+        let is_fit = |p: &Peer| p.can_fetch_source && p.puller.is_none() && p.state.is_downloading();
+        self.peers.get(peer).is_some_and(is_fit)
+            && !source.failed.contains(&peer)
+            && source.runs.iter().all(|run| run.peer != peer)
     }
 
     /// The seed to be woken next: the first in the order of its draw for this task that is neither
@@ -247,12 +254,7 @@ impl Scheduler {
         if !swarm.is_ranged || swarm.source.runs.is_empty() || swarm.source.runs.len() >= FETCHER_LIMIT {
             return;
         }
-        let is_busy = |seed: &HostKey| swarm.source.runs.iter().any(|run| self.peers[run.peer].host == *seed);
-        if self.seeds.iter().all(is_busy) {
-            return;
-        }
-        let is_seed = |peer: PeerKey| self.peers.get(peer).is_some_and(|p| self.hosts[p.host].is_seed());
-        let Some(helper) = self.fetcher(now, key).filter(|peer| is_seed(*peer)) else { return };
+        let Some(helper) = self.free_seed(key) else { return };
         let longest = (0..swarm.source.runs.len()).max_by_key(|at| {
             let run = &swarm.source.runs[*at];
             run.to.unwrap_or(count).saturating_sub(run.reached)
