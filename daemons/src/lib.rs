@@ -12,6 +12,6 @@ pub mod peer;
 pub mod pump;
 pub mod scheduler;
 pub mod serving;
-mod sync;
+pub mod sync;
 pub mod telemetry;
 pub mod units;

@@ -9,7 +9,7 @@ const FILE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes a lock that outlives a panic of another holder: what such a lock guards is consistent after
 /// every statement, and one failed request must not end the daemon.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

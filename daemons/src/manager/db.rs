@@ -95,15 +95,7 @@ impl SledDb {
     /// # Errors
     /// [`Code::LocalIo`] when it does not open.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let opened = index::try_open(path).or_else(|error| match error {
-            index::Unopened::InUse => Err(error),
-            // A damaged snapshot is no loss: the log alone suffices.
-            index::Unopened::Broken(_) => {
-                index::move_snapshots(path);
-                index::try_open(path)
-            }
-        });
-        opened.map(Self).map_err(|error| {
+        index::open_mended(path).map(Self).map_err(|error| {
             let hint = match error {
                 index::Unopened::InUse => "stop the other manager, or give this one another --data-dir",
                 index::Unopened::Broken(_) => "put a copy of the folder back, or begin with an empty one",

@@ -20,7 +20,7 @@ use super::Peer;
 use super::fetch::{FetchError, PieceRequest};
 use super::job::Job;
 use super::origin::{Claims, OriginRun};
-use super::store::{Incoming, Settling, StoredTask};
+use super::store::Incoming;
 use super::whole;
 use crate::pump::{Driver, Inbox};
 
@@ -164,11 +164,12 @@ impl Effects {
         self.peer.env().spawn_data(async move {
             match whole::verify(peer.env(), &job).await {
                 Ok(()) => {
-                    let settling = peer.store().settling();
+                    let settling = peer.store().settling(job.stored.clone());
                     job.finish(Ok(()));
-                    let stored = job.stored.clone();
                     drop(job);
-                    settle(&peer, stored, settling).await;
+                    if let Err(failure) = peer.env().blocking(move || settling.settle()).await {
+                        tracing::warn!(%task, %failure, "a complete task is not durable");
+                    }
                 }
                 Err(failure) => {
                     job.note_failure(failure.clone());
@@ -293,17 +294,4 @@ async fn piece_packet(peer: &Peer, address: SocketAddr, task: TaskId) -> Option<
     let request = PieceTaskRequest { task_id: task.to_string(), ..PieceTaskRequest::default() };
     let answer = DaemonClient::new(channel).get_piece_tasks(request).await;
     answer.ok().map(tonic::Response::into_inner)
-}
-
-/// Makes a complete task durable, after its callers have been told.
-async fn settle(peer: &Peer, stored: Arc<StoredTask>, settling: Settling) {
-    let (store, task) = (peer.store().clone(), stored.id());
-    let work = move || {
-        let settled = store.settle(stored);
-        drop(settling);
-        settled
-    };
-    if let Err(failure) = peer.env().blocking(work).await {
-        tracing::warn!(%task, %failure, "a complete task is not durable");
-    }
 }

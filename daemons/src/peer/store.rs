@@ -69,7 +69,6 @@ struct Inner {
     /// Held while a task's files come or go.
     files: Mutex<()>,
     evictions: Notify,
-    busy: room::Busy,
     /// Holds the lock on the directory.
     _lock: Option<Arc<dyn DiskFile>>,
 }
@@ -136,7 +135,6 @@ impl Store {
             books,
             files: Mutex::default(),
             evictions: Notify::new(),
-            busy: room::Busy::default(),
             _lock: Some(lock),
         }));
         let import = store.import_dir();
@@ -302,15 +300,16 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a complete task durable: content, journal, their names, index, in this order. Blocks for long.
-    ///
-    /// # Errors
-    /// When the disk fails; the task stays usable but is verified again after a power loss.
-    pub fn settle(&self, stored: Arc<StoredTask>) -> Result<(), Failure> {
+    /// The same for a task that may have been removed meanwhile, and is not to come back.
+    fn note_again(&self, stored: &StoredTask) -> Result<(), Failure> {
+        let _turn = lock(&self.0.files);
+        if stored.is_gone() { Ok(()) } else { self.note(stored) }
+    }
+
+    fn make_durable(&self, stored: &StoredTask) -> Result<(), Failure> {
         stored.sync()?;
         self.sync_names(&stored.id())?;
-        self.note(&stored)?;
-        drop(stored);
+        self.note_again(stored)?;
         self.on_index(|index| index.flush())
     }
 
@@ -356,7 +355,7 @@ impl Store {
         let (have, _) = stored.held_bytes();
         self.make_room(&stored.id(), plan.content_len().unwrap_or(plan.piece_len()), have)?;
         stored.set_plan(plan)?;
-        self.note(stored)
+        self.note_again(stored)
     }
 
     /// Drops a task: first what names it, then its files. Nothing of it is served any more.
@@ -372,39 +371,32 @@ impl Store {
     }
 
     fn remove_locked(&self, task: &TaskId, serves_out: bool) {
+        self.remove_if(task, serves_out, |_| true);
+    }
+
+    /// Removes a task that may be removed; false if it may not.
+    fn remove_if(&self, task: &TaskId, serves_out: bool, may: impl FnOnce(&Books) -> bool) -> bool {
         let open = {
             let mut books = lock(&self.0.books);
+            if !may(&books) {
+                return false;
+            }
             books.records.remove(task);
             books.open.remove(task)
         };
         if let Some((stored, _)) = open {
             stored.abandon(serves_out);
         }
-        self.remove_traces(task);
-    }
-
-    fn remove_traces(&self, task: &TaskId) {
         if let Err(failure) = self.on_index(|index| index.remove(task)) {
             tracing::warn!(%task, %failure, "index");
         }
         self.remove_files(task);
+        true
     }
 
     /// What the index knows of a task.
     pub fn record(&self, task: &TaskId) -> Option<IndexRecord> {
         lock(&self.0.books).records.get(task).cloned()
-    }
-
-    /// A scheduler knows of what is here, by this version of its name.
-    ///
-    /// # Errors
-    /// When the disk fails; an import is announced as new once more then.
-    pub fn confirm(&self, task: &TaskId, stamp: u64) -> Result<(), Failure> {
-        let _settling = self.settling();
-        let is_news = |stored: &Arc<StoredTask>| stored.is_unconfirmed() || stored.stamp() != stamp;
-        let Some(stored) = self.look(task).filter(is_news) else { return Ok(()) };
-        stored.confirm(stamp)?;
-        self.note(&stored)
     }
 
     /// A cached content was deleted, up to this version of its name. Blocks.

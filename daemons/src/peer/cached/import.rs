@@ -326,7 +326,7 @@ impl Import {
         }
         known.set_keeping(self.keeping())?;
         // What was downloaded is promised to nobody, what is imported is.
-        self.peer.store().settle(known.clone())
+        self.peer.store().settling(known.clone()).settle()
     }
 
     fn go_on(&self) -> Result<(), Failure> {

@@ -127,7 +127,7 @@ impl Draft {
             if books.records.get(&task).is_some_and(|record| record.is_complete) {
                 return Err(Failure::new(Code::Exists, "the content has come by another way meanwhile"));
             }
-            if books.open.get(&task).is_some_and(|open| Arc::strong_count(&open.0) > 1) {
+            if books.is_open(&task) {
                 return Err(Failure::new(Code::Busy, "the content is being fetched from other hosts right now"));
             }
             books.records.contains_key(&task)

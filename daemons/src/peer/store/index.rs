@@ -119,12 +119,8 @@ impl SledIndex {
     /// When not even a new one can be opened.
     pub fn open(path: &Path) -> Result<(Box<dyn MetaStore>, bool), Failure> {
         let is_new = !path.exists();
-        if let Ok(db) = try_open(path) {
-            return Ok((Box::new(Self(db)), is_new));
-        }
-        move_snapshots(path);
-        match try_open(path) {
-            Ok(db) => Ok((Box::new(Self(db)), false)),
+        match open_mended(path) {
+            Ok(db) => Ok((Box::new(Self(db)), is_new)),
             Err(error) => {
                 let aside = free_name(path);
                 tracing::warn!(%error, aside = %aside.display(), "the index does not open and is set aside");
@@ -153,9 +149,21 @@ impl std::fmt::Display for Unopened {
     }
 }
 
+/// Opens a database, without its snapshots if it is damaged: the log alone suffices. One that another
+/// process has open is left alone. Blocks.
+pub(crate) fn open_mended(path: &Path) -> Result<sled::Db, Unopened> {
+    try_open(path).or_else(|error| match error {
+        Unopened::InUse => Err(error),
+        Unopened::Broken(_) => {
+            remove_snapshots(path);
+            try_open(path)
+        }
+    })
+}
+
 /// Opens a database within the bounds that this project keeps sled in; panics are caught. Blocks,
 /// for a while if another process has it open.
-pub(crate) fn try_open(path: &Path) -> Result<sled::Db, Unopened> {
+fn try_open(path: &Path) -> Result<sled::Db, Unopened> {
     await_file(|| match open_once(path) {
         Err(Unopened::InUse) => None,
         opened => Some(opened),
@@ -184,8 +192,7 @@ fn open_once(path: &Path) -> Result<sled::Db, Unopened> {
     }
 }
 
-/// Drops snapshots, which may be damaged: the log alone suffices.
-pub(crate) fn move_snapshots(path: &Path) {
+fn remove_snapshots(path: &Path) {
     let Ok(entries) = std::fs::read_dir(path) else { return };
     for entry in entries.filter_map(Result::ok) {
         if entry.file_name().to_string_lossy().starts_with("snap.") {

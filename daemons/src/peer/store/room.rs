@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use df_api::failure::{Code, Failure};
 use df_core::id::TaskId;
 
 use super::index::IndexRecord;
-use super::{Books, Store, disk_failure};
+use super::{Books, Store, StoredTask, disk_failure};
 use crate::env::Env;
 use crate::sync::lock;
 
@@ -51,8 +52,14 @@ impl Books {
 
     /// Whether nobody here writes or reads it.
     fn is_idle(&self, task: &TaskId) -> bool {
-        let is_in_use = |open: &(std::sync::Arc<super::StoredTask>, u64)| std::sync::Arc::strong_count(&open.0) > 1;
-        !self.reserved.contains_key(task) && !self.open.get(task).is_some_and(is_in_use)
+        !self.reserved.contains_key(task) && !self.is_open(task)
+    }
+
+    /// Whether somebody has its files open, but for the store itself.
+    pub(super) fn is_open(&self, task: &TaskId) -> bool {
+        let is_used =
+            |stored: &Arc<StoredTask>| Arc::strong_count(stored) > 1 + stored.settling.load(Ordering::Relaxed);
+        self.open.get(task).is_some_and(|(stored, _)| is_used(stored))
     }
 
     /// What is dropped first: idle, not pinned, least recently used.
@@ -64,32 +71,40 @@ impl Books {
     }
 }
 
-/// How much work of the store's own goes on with tasks that are complete: as long as it lasts they cannot
-/// be dropped, so whoever needs their room waits for its end.
-#[derive(Default)]
-pub(super) struct Busy {
-    count: Mutex<usize>,
-    ended: Condvar,
+/// Work of the store's own with a complete task, which is no use of it: such a task may be dropped for its
+/// room, and the work ends early.
+pub struct Settling {
+    store: Store,
+    stored: Option<Arc<StoredTask>>,
 }
 
-/// A piece of such work. To be dropped after the task was let go of.
-pub struct Settling(Store);
+impl Settling {
+    /// Makes the task durable: content, journal, their names, index, in this order. Blocks for long.
+    ///
+    /// # Errors
+    /// When the disk fails; the task stays usable but is verified again after a power loss.
+    pub fn settle(self) -> Result<(), Failure> {
+        let Some(stored) = &self.stored else { return Ok(()) };
+        let settled = self.store.make_durable(stored);
+        if stored.is_gone() { Ok(()) } else { settled }
+    }
 
-impl Busy {
-    /// Waits until some of it has ended; false if there is none.
-    fn wait(&self) -> bool {
-        let count = lock(&self.count);
-        let before = *count;
-        let ended = self.ended.wait_while(count, |count| before > 0 && *count >= before);
-        before > 0 && ended.is_ok()
+    /// Writes down that a scheduler knows of the task, by this version of its name. Blocks.
+    fn confirm(&self, stamp: u64) -> Result<(), Failure> {
+        let is_news = |stored: &&Arc<StoredTask>| stored.is_unconfirmed() || stored.stamp() != stamp;
+        let Some(stored) = self.stored.as_ref().filter(is_news) else { return Ok(()) };
+        stored.confirm(stamp)?;
+        self.store.note_again(stored)
     }
 }
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        let busy = &self.0.0.busy;
-        *lock(&busy.count) -= 1;
-        busy.ended.notify_all();
+        let Some(stored) = self.stored.take() else { return };
+        // Both at once: in between, the task would seem to be used by one more or one less than it is.
+        let _books = lock(&self.store.0.books);
+        stored.settling.fetch_sub(1, Ordering::Relaxed);
+        drop(stored);
     }
 }
 
@@ -111,10 +126,19 @@ impl Store {
         lock(&self.0.books).used_beside(None)
     }
 
-    /// Begins work on a complete task that must not be mistaken for somebody's use of it.
-    pub fn settling(&self) -> Settling {
-        *lock(&self.0.busy.count) += 1;
-        Settling(self.clone())
+    /// Begins work of the store's own with a complete task.
+    pub fn settling(&self, stored: Arc<StoredTask>) -> Settling {
+        let _books = lock(&self.0.books);
+        stored.settling.fetch_add(1, Ordering::Relaxed);
+        Settling { store: self.clone(), stored: Some(stored) }
+    }
+
+    /// A scheduler knows of what is here, by this version of its name. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails; an import is announced as new once more then.
+    pub fn confirm(&self, task: &TaskId, stamp: u64) -> Result<(), Failure> {
+        self.look(task).map_or(Ok(()), |stored| self.settling(stored).confirm(stamp))
     }
 
     /// Makes sure of room for `len` bytes of a task that has `have` of them on the disk already,
@@ -139,7 +163,7 @@ impl Store {
             if !is_beyond_quota && free.saturating_sub(free_floor) >= len.saturating_sub(have) {
                 return Ok(());
             }
-            if self.evict(Some(task)) || self.0.busy.wait() {
+            if self.evict(Some(task)) {
                 continue;
             }
             return Err(match quota.filter(|_| is_beyond_quota) {
@@ -175,18 +199,12 @@ impl Store {
     /// Drops a content, unless somebody has begun to use it. True if it is gone.
     fn drop_idle(&self, task: &TaskId) -> bool {
         let _turn = lock(&self.0.files);
-        {
-            let mut books = lock(&self.0.books);
-            if !books.is_idle(task) {
-                return true; // Used just now: something else is the least recently used.
-            }
-            books.records.remove(task);
-            books.open.remove(task);
-            books.evicted.push(*task);
+        if !self.remove_if(task, false, |books| books.is_idle(task)) {
+            return true; // Used just now: something else is the least recently used.
         }
+        lock(&self.0.books).evicted.push(*task);
         self.0.evictions.notify_one();
         tracing::info!(%task, "dropped to make room, or because its time was up");
-        self.remove_traces(task);
         true
     }
 

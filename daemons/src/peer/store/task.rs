@@ -5,6 +5,7 @@ mod arriving;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct StoredTask {
     created_secs: u64,
     label: Label,
     books: Mutex<Books>,
+    /// How many of those who hold it are at work of the store's own; changed with the store's books held.
+    pub(super) settling: AtomicUsize,
     /// Counts changes of the books, for those who wait for a piece or for progress.
     changes: watch::Sender<u64>,
 }
@@ -177,6 +180,7 @@ impl StoredTask {
             created_secs,
             label,
             books: Mutex::new(books),
+            settling: AtomicUsize::new(0),
             changes: watch::Sender::new(0),
         }
     }
@@ -437,6 +441,11 @@ impl StoredTask {
         durable.and_then(|()| books.journal.sync()).map_err(|e| disk_failure("sync", &self.journal_path, &e))?;
         books.is_durable = true;
         Ok(())
+    }
+
+    /// Whether the task was removed: what is written of it from now on goes nowhere.
+    pub(super) fn is_gone(&self) -> bool {
+        lock(&self.books).is_gone
     }
 
     /// Whether the content would outlive a power loss as it is.

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use df_api::failure::Failure;
+use df_api::failure::{Code, Failure};
 use df_api::task::TaskRequest;
 use df_core::id::PieceDigest;
 use df_core::piece::PiecePlan;
@@ -14,7 +14,7 @@ use df_daemons::env::disk::{Disk, DiskFile, OpenMode, RealDisk, Space};
 use df_daemons::env::net::RealNet;
 use df_daemons::env::{Clock, Env};
 use df_daemons::peer::store::index::MemoryIndex;
-use df_daemons::peer::store::{Finished, Keeping, Label, Room, Store};
+use df_daemons::peer::store::{Finished, Keeping, Label, Room, Store, StoredTask};
 
 const BYTES: &[u8] = b"0123456789";
 
@@ -241,16 +241,10 @@ fn an_import_is_durable_before_it_is_promised() {
     assert!(at(&|step| *step == Step::SyncedFolder(content.clone())) > 0, "the folder's own name");
 }
 
-#[test]
-fn a_content_is_called_durable_when_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = StepDisk::new(usize::MAX);
-    let store = open(&folder.path().join("data"), Arc::new(disk.clone())).unwrap();
-    import(&store).unwrap();
-    assert!(store.task(&request().id()).unwrap().is_durable(), "imported");
-    // The same as a download: durable after it has been settled, and not before.
-    let other = TaskRequest::cached("downloaded", "").unwrap();
-    let stored = store.task_or_new(&other.id(), &Label::from(&other)).unwrap();
+/// A download of [`BYTES`] that is whole, and not yet durable.
+fn downloaded(store: &Store, cid: &str) -> Arc<StoredTask> {
+    let request = TaskRequest::cached(cid, "").unwrap();
+    let stored = store.task_or_new(&request.id(), &Label::from(&request)).unwrap();
     let plan = PiecePlan::with_piece_len(10, 10).unwrap();
     store.set_plan(&stored, plan).unwrap();
     let piece = plan.number(0).unwrap();
@@ -259,11 +253,51 @@ fn a_content_is_called_durable_when_it_is() {
     let digest = writer.finish().unwrap();
     stored.keep(piece, digest).unwrap();
     assert!(stored.is_complete() && !stored.is_durable());
-    store.settle(stored.clone()).unwrap();
+    store.note(&stored).unwrap();
+    stored
+}
+
+#[test]
+fn a_content_is_called_durable_when_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = StepDisk::new(usize::MAX);
+    let store = open(&folder.path().join("data"), Arc::new(disk.clone())).unwrap();
+    import(&store).unwrap();
+    assert!(store.task(&request().id()).unwrap().is_durable(), "imported");
+    // The same as a download: durable after it has been settled, and not before.
+    let stored = downloaded(&store, "downloaded");
+    let id = stored.id();
+    store.settling(stored.clone()).settle().unwrap();
     assert!(stored.is_durable());
     drop((stored, store));
     let store = open(&folder.path().join("data"), Arc::new(RealDisk)).unwrap();
-    assert!(store.task(&other.id()).unwrap().is_durable(), "loaded");
+    assert!(store.task(&id).unwrap().is_durable(), "loaded");
+}
+
+/// What the store does with a content after its download keeps nobody from that content's room: it goes
+/// at once, and the work that ends later does not bring it back.
+#[test]
+fn a_content_that_is_being_settled_gives_its_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let env = Env::simulated(Arc::new(RealNet), Arc::new(RealDisk), Clock::start(), 1);
+    let store = Store::open(env, &folder.path().join("data"), Room::new(Some(15), 0), MemoryIndex::open).unwrap();
+    let first = downloaded(&store, "first");
+    let first_id = first.id();
+    let settling = store.settling(first);
+    let second = downloaded(&store, "second");
+    assert!(store.record(&first_id).is_none(), "dropped for the second");
+    settling.settle().unwrap();
+    assert_eq!(store.records().into_keys().collect::<Vec<_>>(), [second.id()]);
+    // Whoever uses a content keeps it, settling or not.
+    let settling = store.settling(second.clone());
+    let third = TaskRequest::cached("third", "").unwrap();
+    let third = store.task_or_new(&third.id(), &Label::from(&third)).unwrap();
+    let plan = PiecePlan::with_piece_len(10, 10).unwrap();
+    assert_eq!(store.set_plan(&third, plan).unwrap_err().code, Code::NoSpace);
+    drop(settling);
+    assert_eq!(store.set_plan(&third, plan).unwrap_err().code, Code::NoSpace);
+    drop(second);
+    store.set_plan(&third, plan).unwrap();
 }
 
 /// The name of a folder is made durable with the first content that comes into it; after that the
