@@ -8,9 +8,10 @@ use df_api::base::UrlMeta;
 use df_api::task::TaskRequest;
 use df_core::id::TaskId;
 use df_core::piece::PiecePlan;
+use df_daemons::sync::lock;
 
 use super::content;
-use super::disk::{SimDisk, lock};
+use super::disk::SimDisk;
 use super::origin::Shelf;
 use super::scenario::Content;
 

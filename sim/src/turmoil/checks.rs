@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use df_core::id::HostId;
+use df_daemons::sync::lock;
 
 use super::book::{Book, ROOT};
-use super::disk::lock;
 use super::fault::Fault;
 use super::ledger::Mark;
 use super::node::Role;

@@ -2,8 +2,9 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -47,31 +48,59 @@ fn command(subject: &Subject<'_>, planted: Option<&str>) -> Result<Command> {
     Ok(command)
 }
 
+/// What a process left behind.
+struct Left {
+    stdout: String,
+    stderr: String,
+    /// How it ended.
+    end: String,
+}
+
+/// Runs a command to its end, or kills it at [`LIMIT`].
+fn bounded(mut command: Command) -> Result<Left> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start a run")?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        // A pipe that nobody empties would hold the child up.
+        let (stdout, stderr) = (scope.spawn(|| drain(stdout)), scope.spawn(|| drain(stderr)));
+        let end = wait(&mut child)?;
+        let text = |pipe: ScopedJoinHandle<'_, String>| pipe.join().unwrap_or_default();
+        Ok(Left { stdout: text(stdout), stderr: text(stderr), end })
+    })
+}
+
+fn drain(pipe: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        // What was read before it broke is all there is.
+        let _ = pipe.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn wait(child: &mut Child) -> Result<String> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(format!("it ended with {status}")),
+            None if waited >= LIMIT => {
+                child.kill()?;
+                child.wait()?;
+                return Ok(format!("it did not end within {LIMIT:?}"));
+            }
+            None => std::thread::sleep(LOOK_INTERVAL),
+        }
+        waited += LOOK_INTERVAL;
+    }
+}
+
 /// Runs it in a process of its own.
 ///
 /// # Errors
 /// When no process can be started. One that dies or hangs is a run with a violation.
 pub fn run(subject: &Subject<'_>, planted: Option<&str>) -> Result<Report> {
-    let mut command = command(subject, planted)?;
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot start a run")?;
-    let mut pipe = child.stdout.take().context("a run without output")?;
-    let mut waited = Duration::ZERO;
-    // A report is shorter than a pipe is deep, or the child would wait here for ever.
-    let why = loop {
-        match child.try_wait()? {
-            Some(status) => break format!("it ended with {status}"),
-            None if waited >= LIMIT => {
-                child.kill()?;
-                child.wait()?;
-                break format!("it did not end within {LIMIT:?}");
-            }
-            None => std::thread::sleep(LOOK_INTERVAL),
-        }
-        waited += LOOK_INTERVAL;
-    };
-    let mut text = String::new();
-    pipe.read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text).unwrap_or_else(|_| died(subject, why)))
+    let left = bounded(command(subject, planted)?)?;
+    Ok(serde_json::from_str(&left.stdout).unwrap_or_else(|_| died(subject, left.end)))
 }
 
 fn died(subject: &Subject<'_>, why: String) -> Report {
@@ -80,13 +109,14 @@ fn died(subject: &Subject<'_>, why: String) -> Report {
     Report { seed, violations: vec![violation], ..Report::default() }
 }
 
-/// Every event of a run as a line.
+/// Every event of a run as a line, up to where it ended or hung.
 ///
 /// # Errors
 /// When no process can be started.
 pub fn trace(subject: &Subject<'_>, planted: Option<&str>) -> Result<Vec<String>> {
-    let output = command(subject, planted)?.arg("--trace").output().context("cannot start a run")?;
-    Ok(String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect())
+    let mut command = command(subject, planted)?;
+    command.arg("--trace");
+    Ok(bounded(command)?.stderr.lines().map(str::to_owned).collect())
 }
 
 /// Runs seeds in as many processes as there are cores, and hands each report over, in the order in which

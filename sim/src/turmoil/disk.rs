@@ -10,11 +10,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use df_core::rng::Rng;
 use df_daemons::env::disk::{Disk, DiskFile, OpenMode, Space};
+use df_daemons::sync::lock;
 
 pub use file::Inode;
 use file::SimFile;
@@ -76,10 +77,6 @@ impl State {
         }
         self.may_fail()
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SimDisk {

@@ -11,9 +11,10 @@ use df_core::time::{Duration, Instant};
 use df_core::uploader::{self, Uploader};
 use df_daemons::env::Clock;
 use df_daemons::env::watch::{Seen, Watch};
+use df_daemons::sync::lock;
 
 use super::book::{Book, Origin};
-use super::disk::{SimDisk, lock};
+use super::disk::SimDisk;
 use super::ledger::{Ledger, Mark};
 
 /// What the machines of a daemon were last seen to hold on to.

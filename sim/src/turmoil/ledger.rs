@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use df_core::id::HostId;
+use df_daemons::sync::lock;
 use serde::{Deserialize, Serialize};
 
-use super::disk::lock;
 use crate::trace::Trace;
 
 /// Lines kept of each host.

@@ -10,12 +10,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use df_daemons::env::net::{Accept, BoxFuture, Conn, Listener, Net, Remote, Stream};
+use df_daemons::sync::lock;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
 use turmoil::net::{TcpListener, TcpStream};
-
-use super::disk::lock;
 
 /// The most that is sent as one segment, in bytes.
 const SEGMENT_BYTES: usize = 1400;

@@ -10,12 +10,13 @@ use df_daemons::env::net::{Listener, Net};
 use df_daemons::env::{Clock, Env};
 use df_daemons::peer::{self, PeerIncoming};
 use df_daemons::scheduler;
+use df_daemons::sync::lock;
 use df_daemons::units::{Rate, Size, Span};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::book::{Book, ROOT};
-use super::disk::{SimDisk, lock};
+use super::disk::SimDisk;
 use super::eyes::{Eyes, Gauges};
 use super::ledger::Ledger;
 use super::net::{LocalDoor, SimNet, Wires};

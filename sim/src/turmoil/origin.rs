@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use df_daemons::env::net::{Conn, Listener, Remote};
+use df_daemons::sync::lock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::content;
-use super::disk::lock;
 use super::fault::Manner;
 use super::scenario::Content;
 

@@ -1,13 +1,15 @@
 //! Panics of tasks that nobody joins: kept, so that they end the run.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use df_daemons::sync::lock;
 
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
 /// From now on panics are kept instead of being printed.
 pub fn keep() {
     std::panic::set_hook(Box::new(|panic| {
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&LAST);
         if last.is_none() {
             *last = Some(panic.to_string());
         }
@@ -16,5 +18,5 @@ pub fn keep() {
 
 /// The first panic since this was last asked.
 pub fn last() -> Option<String> {
-    LAST.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(&LAST).take()
 }

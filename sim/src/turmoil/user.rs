@@ -14,6 +14,7 @@ use df_api::failure::{Code, Failure};
 use df_api::status::failure_of;
 use df_api::task::TaskRequest;
 use df_core::id::TaskId;
+use df_daemons::sync::lock;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,7 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::book::{Book, IMPORT_PIECE_LEN};
-use super::disk::{Inode, SimDisk, lock};
+use super::disk::{Inode, SimDisk};
 use super::net::{LocalDial, dial_local};
 use super::scenario::{Act, Content};
 

@@ -9,11 +9,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use df_core::rng::Rng;
 use df_daemons::config::HostPort;
+use df_daemons::sync::lock;
 use serde::{Deserialize, Serialize};
 
 use super::book::Book;
 use super::checks;
-use super::disk::lock;
 use super::fault::{Drawing, Fault};
 use super::ledger::{Ledger, Mark, Violation};
 use super::links::Links;

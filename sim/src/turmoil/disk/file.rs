@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use df_core::rng::Rng;
 use df_daemons::env::disk::DiskFile;
+use df_daemons::sync::lock;
 
-use super::{SimDisk, lock};
+use super::SimDisk;
 
 /// Bytes that are written as one.
 const SECTOR: usize = 256;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use df_daemons::sync::lock;
+
 use super::World;
-use crate::turmoil::disk::lock;
 use crate::turmoil::fault::{Fault, Manner};
 use crate::turmoil::ledger::Mark;
 
