@@ -91,6 +91,7 @@ impl Scheduler {
             let swarm = &self.swarms[parent.swarm];
             let has = swarm.has(parent.row, grant.piece) || swarm.expects(parent.row, grant.piece);
             assert!(has, "I5: {grant:?}");
+            assert!(swarm.expects(child.row, grant.piece), "I4: not expected: {grant:?}");
             let mut upstream: PeerKey = grant.parent;
             for _ in 0..self.grants.len() {
                 assert_ne!(upstream, grant.child, "I6: {grant:?}");

@@ -201,7 +201,7 @@ impl Scheduler {
         } else {
             swarm.claim(piece, digest, peer)
         };
-        holders.into_iter().for_each(|holder| self.piece_held(now, holder, piece));
+        holders.into_iter().for_each(|holder| self.piece_found(now, holder, piece));
         if !was_sure {
             self.promote_claims(now, self.peers[peer].swarm, piece);
         }
@@ -336,6 +336,14 @@ impl Scheduler {
         }
     }
 
+    /// A peer has a piece by another way than a grant of it. One that is under way is in vain.
+    pub(super) fn piece_found(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
+        self.piece_held(now, key, piece);
+        if let Some(grant) = self.inbound(key, piece) {
+            self.revoke(now, grant);
+        }
+    }
+
     /// A peer has a piece from now on: it may be done, and it may have something for others.
     pub(super) fn piece_held(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
         let (swarm, row, host) = (self.peers[key].swarm, self.peers[key].row, self.peers[key].host);
@@ -383,10 +391,7 @@ impl Scheduler {
         let Some(piece) = known.filter(|piece| self.swarms[swarm].is_sure(*piece)) else {
             return self.piece_pulled(now, key, piece);
         };
-        if let Some(grant) = self.inbound(key, piece) {
-            self.revoke(now, grant);
-        }
-        self.piece_held(now, key, piece);
+        self.piece_found(now, key, piece);
     }
 
     pub(super) fn reported_lost(&mut self, now: Instant, key: PeerKey, piece: u32) {

@@ -79,7 +79,7 @@ impl Scheduler {
         for puller in self.swarms[key].pullers.clone() {
             let claims = self.peers.get_mut(puller).and_then(|peer| Some(&mut peer.puller.as_mut()?.claims));
             if claims.is_some_and(|claims| claims.remove(piece)) {
-                self.piece_held(now, puller, piece);
+                self.piece_found(now, puller, piece);
             }
         }
     }

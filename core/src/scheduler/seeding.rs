@@ -395,8 +395,8 @@ impl Scheduler {
         run.touched = now;
         run.reached = run.reached.max(piece.get() + 1);
         run.started.retain(|started| *started != piece);
-        self.piece_held(now, peer, piece);
-        claimants.into_iter().for_each(|claimant| self.piece_held(now, claimant, piece));
+        self.piece_found(now, peer, piece);
+        claimants.into_iter().for_each(|claimant| self.piece_found(now, claimant, piece));
         self.spread_digest(peer, piece);
         self.promote_claims(now, key, piece);
     }

@@ -249,6 +249,29 @@ fn what_a_peer_that_pulls_claims_is_granted_to_nobody_until_the_digest_is_known(
     assert!(!bench.outputs.iter().any(others));
 }
 
+/// A piece that a peer has said to have is on its way to it, and then the word turns out to be true.
+#[test]
+fn what_comes_of_a_piece_that_a_peer_has_already_is_taken_back() {
+    let mut bench = Bench::new();
+    let [first, second] = [(); 2].map(|()| bench.host(HostKind::Normal));
+    let fetcher = bench.join(first, Mode::Granted, |_| {});
+    bench.wait(Duration::from_secs(2));
+    assert!(bench.is_sent_to_source(fetcher));
+    let plan = PiecePlan::with_piece_len(30, 10).unwrap();
+    bench.tell(Input::PlanLearned { peer: fetcher, plan, is_ranged: true, version: 1 });
+    let holder = bench.join(second, Mode::Granted, |_| {});
+    bench.tell(Input::SourceStored { peer: holder, piece: 1, digest: digest(1) });
+    bench.tell(Input::SourceStarted { peer: fetcher, piece: 1 });
+    let passed_on = |output: &Output| match output {
+        Output::Grant { peer, grant, piece, .. } if *peer == holder && piece.get() == 1 => Some(*grant),
+        _ => None,
+    };
+    let grant = bench.outputs.iter().find_map(passed_on).expect("passed on as it arrives");
+    bench.tell(Input::SourceStored { peer: fetcher, piece: 1, digest: digest(1) });
+    assert_eq!(bench.scheduler.peer(holder).map(|view| view.held), Some(1));
+    assert!(bench.outputs.contains(&Output::Revoke { peer: holder, grant }));
+}
+
 #[test]
 fn a_peer_that_pulls_says_nothing_about_how_the_content_is_cut() {
     let mut bench = Bench::new();
