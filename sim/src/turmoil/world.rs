@@ -190,8 +190,8 @@ impl World<'_> {
         let end_ms = self.scenario().rates.chaos_ms.max(self.plan.back().map_or(0, |(at, _)| at + 1));
         while self.now_ms < end_ms && !self.is_over() {
             while self.plan.front().is_some_and(|(at, _)| *at <= self.now_ms) {
-                if let Some((_, fault)) = self.plan.pop_front() {
-                    self.strike(fault);
+                if let Some((at_ms, fault)) = self.plan.pop_front() {
+                    self.strike(at_ms, fault);
                 }
             }
             self.end_due();

@@ -47,6 +47,13 @@ fn a_source_that_is_gone_is_given_up_even_by_those_who_have_a_part() {
     holds(include_str!("seeds/endless.json"));
 }
 
+/// One download needed the room of another that had just ended and was being made durable: it waited for that
+/// on the spot, on the thread that the other's work was to be done on. Everything stood still.
+#[test]
+fn the_room_of_a_content_that_is_being_made_durable_can_be_had() {
+    holds(include_str!("seeds/settling.json"));
+}
+
 /// Three peers, a seed, a scheduler, and nothing goes wrong: exact bytes, once from the source.
 #[test]
 fn a_calm_world_gets_everything_and_asks_the_source_once() {

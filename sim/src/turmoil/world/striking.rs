@@ -9,10 +9,11 @@ use crate::turmoil::fault::{Fault, Manner};
 use crate::turmoil::ledger::Mark;
 
 impl World<'_> {
-    /// A fault happens.
-    pub(super) fn strike(&mut self, fault: Fault) {
+    /// A fault happens that was due at `at_ms`: so it is written down, for a run of what was written down is to
+    /// be the same run.
+    pub(super) fn strike(&mut self, at_ms: u64, fault: Fault) {
         self.ledger().note("world", 30, self.fired.len() as u32, &fault);
-        self.fired.push((self.now_ms, fault.clone()));
+        self.fired.push((at_ms, fault.clone()));
         match &fault {
             Fault::Kill { host, down_ms } => self.go_down(*host, *down_ms, Mark::ResumedAfterKill),
             Fault::PowerLoss { host, down_ms } => {
