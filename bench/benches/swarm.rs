@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "criterion's macros make public items without")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use df_sim::des::lean::Lean;
+use df_sim::des::lean::{Lean, Tape};
 use df_sim::plan::Plan;
 
 /// Peers and pieces; each is a whole download by everybody.
@@ -20,5 +20,17 @@ fn decisions(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions);
+/// The same decisions without the driver's part: the calls of a run, made once more.
+fn core_alone(c: &mut Criterion) {
+    let mut group = c.benchmark_group("core");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for (peers, pieces) in [(1000, 256), (10_000, 64)] {
+        let tape = Tape::of(Plan::new(peers, pieces), |_, _| {});
+        group.throughput(Throughput::Elements(u64::from(peers) * u64::from(pieces)));
+        group.bench_function(BenchmarkId::new(format!("{peers} peers"), pieces), |b| b.iter(|| tape.play()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decisions, core_alone);
 criterion_main!(benches);

@@ -38,6 +38,7 @@ mod pulling;
 mod rank;
 mod seeding;
 mod swarm;
+mod touch;
 mod view;
 mod zone;
 
@@ -335,8 +336,14 @@ impl Machine for Scheduler {
             Input::SourceStored { peer, piece, digest } => self.source_stored(now, peer, piece, digest),
             Input::SourceEnded { peer } => self.source_ended(now, peer),
             Input::SourceFailed { peer, failure } => self.source_failed(now, peer, failure),
-            Input::NearlyFinished { grant } => self.grant_nearly_finished(grant),
-            Input::PieceFinished { grant } => self.grant_finished(now, grant),
+            Input::NearlyFinished { grant } => {
+                self.touch_grant(grant);
+                self.grant_nearly_finished(grant);
+            }
+            Input::PieceFinished { grant } => {
+                self.touch_grant(grant);
+                self.grant_finished(now, grant);
+            }
             Input::PieceFailed { grant, failure } => self.grant_failed(now, grant, failure),
             Input::PieceHeld { peer, piece } => self.foreign_piece_held(now, peer, piece),
             Input::ParentFailed { peer, parent, failure } => self.parent_failed(now, peer, parent, failure),

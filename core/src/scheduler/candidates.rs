@@ -94,6 +94,7 @@ impl Scheduler {
             last.0 = u32::MAX;
         }
         while let Some(child) = take_least(sample) {
+            self.touch_member(parent.swarm, child);
             let host = self.swarms[parent.swarm].member(child)?.host;
             if self.may_serve(now, member.host, host)
                 && let Some(offer) = self.best_piece(parent.swarm, parent.row, child)
@@ -118,6 +119,7 @@ impl Scheduler {
             // Most have nothing new, and that is seen at once.
             swarm.note_lacked(child.row, &mut self.wanted);
             sample.retain(|(_, parent)| swarm.offers_any(*parent, relays, &self.wanted));
+            self.touch_hosts(child.swarm, &sample);
             let offers = sample.iter().filter_map(|(_, parent)| self.offer_of_idle(now, child, *parent));
             let best = offers.min();
             self.sample = sample;

@@ -67,6 +67,11 @@ impl Lane {
         self.used < self.limit && (is_fixed || self.used == 0 || self.filled + SLACK <= WHOLE * self.overlap)
     }
 
+    /// Reads it without using it.
+    pub(super) const fn touched(&self) -> u64 {
+        self.used as u64 ^ self.bytes
+    }
+
     pub(super) const fn limit(&self) -> u32 {
         self.limit
     }

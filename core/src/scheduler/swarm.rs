@@ -200,6 +200,13 @@ impl Swarm {
         &self.bits[at..at + self.words]
     }
 
+    /// Reads a row without using it.
+    pub(super) fn touched(&self, row: Row) -> u64 {
+        let word = |at: usize| self.bits.get(at).copied().unwrap_or(0);
+        let bits = word(row as usize * 2 * self.words) ^ word(((row as usize + 1) * 2 * self.words).wrapping_sub(1));
+        self.member(row).map_or(bits, |member| bits ^ u64::from(member.held ^ member.near))
+    }
+
     pub(super) fn coming(&self, row: Row) -> &[u64] {
         let at = (row as usize * 2 + 1) * self.words;
         &self.bits[at..at + self.words]

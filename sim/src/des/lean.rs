@@ -6,6 +6,7 @@
 
 mod host;
 mod source;
+mod tape;
 
 use df_core::machine::Machine;
 use df_core::piece::{Order, PieceNumber, PiecePlan, PieceSet};
@@ -19,6 +20,7 @@ use slotmap::{Key, KeyData};
 
 use self::host::{Host, NOBODY, Transfer};
 use self::source::SourceRun;
+pub use self::tape::Tape;
 use super::names::{host_id, peer_id, task_id};
 use super::tally::Tally;
 use super::wheel::Wheel;
@@ -62,14 +64,25 @@ pub struct Lean {
     now: u64,
     sweep_at: u64,
     tally: Tally,
+    /// What the scheduler is told, if somebody wants to know.
+    tape: Option<Tape>,
 }
 
 impl Lean {
     /// Prepares a run.
     pub fn new(plan: Plan) -> Self {
+        Self::prepare(plan, false)
+    }
+
+    fn recorded(plan: Plan) -> Self {
+        Self::prepare(plan, true)
+    }
+
+    fn prepare(plan: Plan, is_recorded: bool) -> Self {
         let tally = Tally::new(&plan);
         let mut rng = Rng::new(plan.seed);
-        let scheduler = Scheduler::new(plan.config, rng.next_u64());
+        let scheduler_seed = rng.next_u64();
+        let scheduler = Scheduler::new(plan.config, scheduler_seed);
         let count = (plan.seeds + plan.peers) as usize;
         let content = PiecePlan::with_piece_len(u64::from(plan.pieces) * plan.piece_bytes, plan.piece_bytes)
             .expect("a plan in limits");
@@ -86,6 +99,7 @@ impl Lean {
             now: 1,
             sweep_at: 0,
             tally,
+            tape: is_recorded.then(|| Tape::new(plan.config, scheduler_seed)),
             plan,
         };
         lean.populate();
@@ -148,7 +162,12 @@ impl Lean {
 
     /// Runs to the end and answers what came of it. `progress` is told now and then how many pieces
     /// have been delivered of how many.
-    pub fn run(mut self, mut progress: impl FnMut(u64, u64)) -> Outcome {
+    pub fn run(mut self, progress: impl FnMut(u64, u64)) -> Outcome {
+        self.run_to_end(progress);
+        self.tally.outcome(&self.plan, self.now)
+    }
+
+    fn run_to_end(&mut self, mut progress: impl FnMut(u64, u64)) {
         let last = (self.plan.bound() * PATIENCE * self.plan.piece_us as f64) as u64;
         let all = u64::from(self.plan.peers) * u64::from(self.plan.pieces);
         while let Some((at, event)) = self.wheel.pop() {
@@ -162,7 +181,6 @@ impl Lean {
             }
             self.happen(event);
         }
-        self.tally.outcome(&self.plan, self.now)
     }
 
     fn happen(&mut self, event: Event) {
@@ -174,6 +192,9 @@ impl Lean {
             Event::Source { run } => self.source_step(run as usize),
             Event::Sweep => {
                 self.sweep_at = 0;
+                if let Some(tape) = &mut self.tape {
+                    tape.note_timeout(self.now);
+                }
                 self.scheduler.handle_timeout(Instant::from_micros(self.now));
                 self.drain();
             }
@@ -187,6 +208,9 @@ impl Lean {
     }
 
     fn tell(&mut self, input: Input) {
+        if let Some(tape) = &mut self.tape {
+            tape.note(self.now, &input);
+        }
         self.scheduler.handle_input(Instant::from_micros(self.now), input);
         self.drain();
     }
@@ -282,6 +306,8 @@ impl Lean {
         self.tally.messages += 1;
         let (child, parent) = (self.host_of[peer_index(child)], self.host_of[peer_index(parent)]);
         self.tally.trace.note(self.now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
+        // Both are read at once: neither is in a cache.
+        std::hint::black_box(self.hosts[parent as usize].touched() ^ self.hosts[child as usize].touched());
         let rtt = self.plan.rtt_us();
         let upstream = self.hosts[parent as usize].expected(piece.get());
         let bytes_percent = self.rng.between(

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use df_sim::des::lean::{Lean, Tape};
+use df_sim::plan::{Flaws, Plan};
 use df_sim::{des, oracle, scenario};
 
 /// The invariants of all machines are checked after each of their steps.
@@ -31,4 +33,12 @@ fn an_unknown_scenario_is_refused_with_a_hint() {
     let output = Command::new(env!("CARGO_BIN_EXE_df-sim")).args(["--scenario", "nothing"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--scenario list"));
+}
+
+/// What a run told its scheduler makes the same grants a second time: the core depends on nothing else.
+#[test]
+fn a_scheduler_that_is_told_the_same_grants_the_same() {
+    let plan = Plan { flaws: Flaws { lying_percent: 5, leaving_percent: 10, ..Flaws::default() }, ..Plan::new(80, 24) };
+    let run = Lean::new(plan.clone()).run(|_, _| {});
+    assert_eq!(Tape::of(plan, |_, _| {}).play().0, run.grants);
 }

@@ -68,6 +68,11 @@ impl Host {
         self.lane_count
     }
 
+    /// Reads it without using it.
+    pub(super) fn touched(&self) -> u64 {
+        self.piece_us ^ self.up_free ^ self.transfers.len() as u64 ^ u64::from(self.is_lying)
+    }
+
     /// The lane that is free first.
     pub(super) fn free_lane(&self) -> usize {
         (0..self.lane_count as usize).min_by_key(|lane| self.lanes[*lane]).unwrap_or(0)

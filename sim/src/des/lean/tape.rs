@@ -1,0 +1,83 @@
+//! What a scheduler was told in a run, to be told to another one: what is left is the core alone.
+
+use df_core::machine::Machine;
+use df_core::scheduler::{GrantKey, Input, Output, Scheduler, SchedulerConfig};
+use df_core::time::Instant;
+use slotmap::Key;
+
+use super::{Lean, grant_key};
+use crate::outcome::Meter;
+use crate::plan::Plan;
+
+/// One call of the scheduler; small, for there are two for each grant.
+#[derive(Clone, Debug)]
+enum Beat {
+    Nearly(u64),
+    Finished(u64),
+    Timeout,
+    Other(Box<Input>),
+}
+
+/// All calls of a scheduler in a run.
+#[derive(Clone, Debug)]
+pub struct Tape {
+    config: SchedulerConfig,
+    seed: u64,
+    beats: Vec<(u64, Beat)>,
+}
+
+impl Tape {
+    /// Runs a plan with the lean driver and keeps what its scheduler is told: some 50 bytes a grant.
+    pub fn of(plan: Plan, progress: impl FnMut(u64, u64)) -> Self {
+        let mut lean = Lean::recorded(plan);
+        lean.run_to_end(progress);
+        lean.tape.unwrap_or_else(|| unreachable!("it was recorded"))
+    }
+
+    /// Tells all of it to a new scheduler; answers how many grants that made, and in how many seconds of
+    /// processor time.
+    pub fn play(&self) -> (u64, f64) {
+        let meter = Meter::read();
+        let mut scheduler = Scheduler::new(self.config, self.seed);
+        let mut grants = 0;
+        for (now, beat) in &self.beats {
+            let now = Instant::from_micros(*now);
+            let input = match beat {
+                Beat::Nearly(grant) => Input::NearlyFinished { grant: grant_key(*grant) },
+                Beat::Finished(grant) => Input::PieceFinished { grant: grant_key(*grant) },
+                Beat::Other(input) => (**input).clone(),
+                Beat::Timeout => {
+                    scheduler.handle_timeout(now);
+                    grants += granted(&mut scheduler);
+                    continue;
+                }
+            };
+            scheduler.handle_input(now, input);
+            grants += granted(&mut scheduler);
+        }
+        (grants, meter.cpu_secs())
+    }
+
+    pub(super) const fn new(config: SchedulerConfig, seed: u64) -> Self {
+        Self { config, seed, beats: Vec::new() }
+    }
+
+    pub(super) fn note_timeout(&mut self, now: u64) {
+        self.beats.push((now, Beat::Timeout));
+    }
+
+    pub(super) fn note(&mut self, now: u64, input: &Input) {
+        let ffi = |grant: &GrantKey| grant.data().as_ffi();
+        let beat = match input {
+            Input::NearlyFinished { grant } => Beat::Nearly(ffi(grant)),
+            Input::PieceFinished { grant } => Beat::Finished(ffi(grant)),
+            other => Beat::Other(Box::new(other.clone())),
+        };
+        self.beats.push((now, beat));
+    }
+}
+
+fn granted(scheduler: &mut Scheduler) -> u64 {
+    let outputs = core::iter::from_fn(|| scheduler.poll_output());
+    outputs.filter(|output| matches!(output, Output::Grant { .. })).count() as u64
+}
