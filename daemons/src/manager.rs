@@ -74,10 +74,7 @@ pub struct Prepared {
 /// # Errors
 /// When the store cannot be read, or what is handed over cannot be written.
 pub async fn prepare(env: &Env, settings: &ManagerSettings, db: Arc<dyn Db>) -> Result<Prepared, Failure> {
-    let (auth, bootstrap) = Auth::open(env.clone(), db.clone()).await?;
-    if let Some(bootstrap) = &bootstrap {
-        hand_over(settings, bootstrap)?;
-    }
+    let auth = Auth::open(env.clone(), db.clone(), |bootstrap| hand_over(settings, bootstrap)).await?;
     Ok(Prepared { db, auth })
 }
 

@@ -207,29 +207,36 @@ fn hash(token: &str) -> [u8; 32] {
 }
 
 impl Auth {
-    /// Those that are stored; with none, a root user and a token to join with are made.
+    /// Those that are stored; with none, a root user and a token to join with are made, handed over, and only
+    /// then stored, both at once: whatever ends this in between, the next start begins anew.
     ///
     /// # Errors
-    /// When the store fails.
-    pub(super) async fn open(env: Env, db: Arc<dyn Db>) -> Result<(Self, Option<Bootstrap>), Failure> {
+    /// When the store fails, or handing over.
+    pub(super) async fn open(
+        env: Env,
+        db: Arc<dyn Db>,
+        hand_over: impl FnOnce(&Bootstrap) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
         let store = db.clone();
         let books = env.blocking(move || Books::load(&*store)).await?;
         let is_new = books.users.is_empty();
         let hashing = tokio::sync::Semaphore::new(1);
         let auth = Self(Arc::new(Inner { env, db, books: Mutex::new(books), hashing }));
         if !is_new {
-            return Ok((auth, None));
+            return Ok(auth);
         }
         let (password, _) = secret("")?;
         let phc = auth.hash_password(password.clone()).await?;
         let now = auth.now_ms();
         let mut root = StoredUser::new(1, "root", wire::Role::Root, phc, now);
         root.must_change_password = true;
-        auth.save(vec![root.change()]).await?;
+        let (join_token, _, mut changes) =
+            auth.issue(1, "first join token", Rights::of(&[Right::Join]), TERM_LIMIT, false)?;
+        hand_over(&Bootstrap { password, join_token })?;
+        changes.push(root.change());
+        auth.save(changes).await?;
         lock(&auth.0.books).users.insert(1, root);
-        let (join_token, _) =
-            auth.add_token(1, "first join token", Rights::of(&[Right::Join]), TERM_LIMIT, false).await?;
-        Ok((auth, Some(Bootstrap { password, join_token })))
+        Ok(auth)
     }
 
     fn now_ms(&self) -> u64 {

@@ -47,11 +47,14 @@ pub(crate) fn with<T>(token: &str, message: T) -> Request<T> {
 
 impl Manager {
     pub(crate) async fn start() -> Self {
-        let dir = TempDir::new().unwrap();
-        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let mut manager = Self { process: None, grpc: free, rest: free, dir };
+        let mut manager = Self::unstarted();
         manager.run().await;
         manager
+    }
+
+    pub(crate) fn unstarted() -> Self {
+        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        Self { process: None, grpc: free, rest: free, dir: TempDir::new().unwrap() }
     }
 
     /// Starts it on the ports it had.

@@ -25,6 +25,20 @@ impl Auth {
         term: Duration,
         is_session: bool,
     ) -> Result<(String, StoredToken), Failure> {
+        let (text, token, changes) = self.issue(user, name, rights, term, is_session)?;
+        self.save(changes).await?;
+        Ok((text, token))
+    }
+
+    /// Makes a token that holds at once, and what is to be stored so that it holds after a restart, too.
+    pub(super) fn issue(
+        &self,
+        user: u64,
+        name: &str,
+        rights: Rights,
+        term: Duration,
+        is_session: bool,
+    ) -> Result<(String, StoredToken, Vec<Change>), Failure> {
         let (text, hash) = secret(if is_session { "dfs_" } else { "dfp_" })?;
         let now = self.now_ms();
         let (token, mut changes) = {
@@ -50,8 +64,7 @@ impl Auth {
             (token, stale)
         };
         changes.push(token.change());
-        self.save(changes).await?;
-        Ok((text, token))
+        Ok((text, token, changes))
     }
 
     /// Makes a token for whoever asks.

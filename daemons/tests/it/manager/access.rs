@@ -31,6 +31,21 @@ async fn root_comes_in_with_the_password_of_the_first_start_and_with_no_other() 
     assert!(session.token.starts_with("dfs_") && session.token.len() == 47);
 }
 
+/// Nobody would ever know the password of a root that was stored before it could be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_cannot_tell_the_password_makes_no_root() {
+    let mut manager = Manager::unstarted();
+    let (data, nowhere) = (manager.dir.path().join("data"), manager.dir.path().join("nowhere").join("password"));
+    let mut first = tokio::process::Command::new(env!("CARGO_BIN_EXE_dfmanager"));
+    first.args(["--listen-grpc", "127.0.0.1:0", "--listen-rest", "127.0.0.1:0"]);
+    first.arg("--data-dir").arg(data).arg("--init-admin-password-file").arg(nowhere);
+    let ended = first.output().await.unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(!ended.status.success() && said.contains("cannot write"), "{said}");
+    manager.run().await;
+    manager.root().await;
+}
+
 /// CVE-2023-27584: one secret for all installations.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2023_27584_every_installation_has_secrets_of_its_own() {
