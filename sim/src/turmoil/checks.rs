@@ -222,6 +222,7 @@ const fn blurs(fault: &Fault) -> bool {
     !is_clear
 }
 
+/// (A host outside the core is cut off in the end, which looks no better than a lie.)
 fn honest_hosts_are_not_listed(world: &World<'_>) {
     let listed = world.ledger().listed();
     if listed.is_empty() || world.fired().iter().any(|(_, fault)| blurs(fault)) {
@@ -230,7 +231,8 @@ fn honest_hosts_are_not_listed(world: &World<'_>) {
     for (number, node) in world.nodes.iter().enumerate() {
         let lied =
             world.fired().iter().any(|(_, fault)| matches!(fault, Fault::Lie { host, .. } if *host == node.number));
-        if !lied && host_id(world, number).is_some_and(|id| listed.contains(&id)) {
+        let is_sound = !lied && world.core.contains(&node.number);
+        if is_sound && host_id(world, number).is_some_and(|id| listed.contains(&id)) {
             world.ledger().violate("honest-hosts-are-not-listed", format!("{} is listed", node.name));
         }
     }

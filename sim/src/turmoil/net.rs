@@ -109,7 +109,7 @@ impl SimNet {
             (age(self.ip), age(other))
         };
         let ends = (self.ip, other);
-        SimStream { inner, wires: self.wires.clone(), ends, ages, is_piece_port, pause: None }
+        SimStream { inner, wires: self.wires.clone(), ends, ages, is_piece_port, booked: 0, pause: None }
     }
 }
 
@@ -184,6 +184,9 @@ struct SimStream {
     ends: (IpAddr, IpAddr),
     ages: (u64, u64),
     is_piece_port: bool,
+    /// Bytes that have their place in the queue of what leaves the host.
+    booked: usize,
+    /// Until it is their turn.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -197,20 +200,22 @@ impl SimStream {
         Err(io::ErrorKind::ConnectionReset.into())
     }
 
-    /// How long what is sent next has to wait for what was sent before.
-    fn backlog(&self) -> Duration {
-        let wires = lock(&self.wires);
-        let free_at_us = wires.hosts.get(&self.ends.0).map_or(0, |wire| wire.free_at_us);
-        Duration::from_micros(free_at_us.saturating_sub(now_us())).saturating_sub(BURST)
+    /// Takes the next place in the queue of what leaves the host, first come first served over all of its
+    /// connections; answers how long that takes.
+    fn book(&mut self, bytes: usize) -> Duration {
+        self.booked = bytes;
+        let mut wires = lock(&self.wires);
+        let Some(wire) = wires.hosts.get_mut(&self.ends.0) else { return Duration::ZERO };
+        let now_us = now_us();
+        let turn_us = wire.free_at_us.max(now_us);
+        wire.free_at_us = turn_us + bytes as u64 * 1_000_000 / wire.bytes_per_sec.max(1);
+        Duration::from_micros(turn_us - now_us).saturating_sub(BURST)
     }
 
-    fn sent(&self, bytes: usize) {
+    fn note_served(&self, bytes: usize) {
         let mut wires = lock(&self.wires);
-        let Some(wire) = wires.hosts.get_mut(&self.ends.0) else { return };
-        let now_us = now_us();
-        wire.free_at_us = wire.free_at_us.max(now_us) + bytes as u64 * 1_000_000 / wire.bytes_per_sec.max(1);
-        if self.is_piece_port {
-            wire.served.push((now_us, bytes as u64));
+        if let Some(wire) = wires.hosts.get_mut(&self.ends.0).filter(|_| self.is_piece_port) {
+            wire.served.push((now_us(), bytes as u64));
         }
     }
 }
@@ -226,21 +231,19 @@ impl AsyncRead for SimStream {
 impl AsyncWrite for SimStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        loop {
-            this.check()?;
-            if let Some(pause) = &mut this.pause {
-                ready!(pause.as_mut().poll(cx));
-                this.pause = None;
-            }
-            let backlog = this.backlog();
-            if backlog.is_zero() {
-                break;
-            }
-            this.pause = Some(Box::pin(sleep(backlog.max(Duration::from_millis(1)))));
+        this.check()?;
+        if this.booked == 0 {
+            let wait = this.book(buf.len().min(SEGMENT_BYTES));
+            this.pause = (!wait.is_zero()).then(|| Box::pin(sleep(wait.max(Duration::from_millis(1)))));
         }
-        let part = &buf[..buf.len().min(SEGMENT_BYTES)];
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
+        }
+        let part = &buf[..buf.len().min(this.booked)];
         let written = ready!(Pin::new(&mut this.inner).poll_write(cx, part))?;
-        this.sent(written);
+        this.booked = 0;
+        this.note_served(written);
         Poll::Ready(Ok(written))
     }
 
