@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use df_daemons::env::net::{Conn, Listener, Remote};
 use df_daemons::sync::lock;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::content;
@@ -178,7 +178,7 @@ fn look(shelf: &Mutex<Shelf>, number: u32) -> Option<Answer> {
     Some(Answer { content: item.content.clone(), bytes, etag, manner: item.manner })
 }
 
-async fn say(conn: &mut Conn, status: &str, more: &str) -> io::Result<bool> {
+async fn say(conn: &mut (impl AsyncWrite + Unpin), status: &str, more: &str) -> io::Result<bool> {
     let text = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n{more}\r\n");
     conn.write_all(text.as_bytes()).await?;
     conn.flush().await.map(|()| true)
@@ -208,7 +208,13 @@ async fn answer(shelf: &Mutex<Shelf>, conn: &mut Conn, by: IpAddr) -> io::Result
         return say(conn, "412 Precondition Failed", "").await;
     }
     let _open = Open::new(shelf, by);
-    body(shelf, conn, &request, &found, by).await
+    // Who goes away in the middle is noticed at once, however long the queue before the next bytes is.
+    let (mut from, mut to) = tokio::io::split(conn);
+    tokio::select! {
+        biased;
+        ended = body(shelf, &mut to, &request, &found, by) => ended,
+        _ = from.read_u8() => Ok(false),
+    }
 }
 
 /// A request that is being answered.
@@ -239,7 +245,7 @@ impl Drop for Open<'_> {
 
 async fn body(
     shelf: &Mutex<Shelf>,
-    conn: &mut Conn,
+    conn: &mut (impl AsyncWrite + Unpin),
     request: &Request,
     found: &Answer,
     by: IpAddr,
