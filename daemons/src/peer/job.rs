@@ -122,9 +122,13 @@ impl Job {
         self.is_duty.store(true, Ordering::Release);
     }
 
-    /// Remembers what the source or the scheduler said, for those who have to be told.
+    /// Remembers what the source or the scheduler said, for those who have to be told. That something was
+    /// dropped on the way follows from that, and does not take its place.
     pub fn note_failure(&self, failure: Failure) {
-        *lock(&self.failure) = Some(failure);
+        let mut said = lock(&self.failure);
+        if failure.code != Code::Internal || said.is_none() {
+            *said = Some(failure);
+        }
     }
 
     /// What the source or the scheduler said last.

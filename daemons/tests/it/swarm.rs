@@ -105,7 +105,7 @@ async fn a_digest_is_enforced_on_the_whole() {
         wrong.meta.digest = Digest::of(algorithm, b"something else").to_string();
         for _ in 0..2 {
             let failure = cluster.daemons[1].download(&origin.url(), wrong.clone()).await.unwrap_err();
-            assert_eq!(failure.code, Code::Digest);
+            assert_eq!(failure.code, Code::Digest, "{failure:?}");
         }
     }
     let mut malformed = Wish::default();
