@@ -21,6 +21,13 @@ pub struct SlotLimits {
     pub lease_term: Duration,
 }
 
+impl SlotLimits {
+    /// Slots that a child can have while nobody else has any: one always stays free for somebody else.
+    pub fn of_one_child(&self) -> u32 {
+        self.slot_limit.saturating_sub(1).min(self.per_child_limit).max(1)
+    }
+}
+
 /// Bounded concurrent uploads as leases that expire by themselves, so that no error path can leak
 /// one.
 ///
@@ -103,6 +110,16 @@ mod tests {
     use super::*;
 
     const LIMITS: SlotLimits = SlotLimits { slot_limit: 3, per_child_limit: 2, lease_term: Duration::from_secs(10) };
+
+    #[test]
+    fn one_child_alone_gets_what_is_said() {
+        for (slot_limit, per_child_limit) in [(1, 1), (1, 4), (2, 4), (3, 1), (5, 3), (5, 9)] {
+            let limits = SlotLimits { slot_limit, per_child_limit, ..LIMITS };
+            let mut slots = UploadSlots::new(limits);
+            let got = (0..20).filter(|_| slots.try_acquire(Instant::ZERO, 1).is_some()).count();
+            assert_eq!(got, limits.of_one_child() as usize, "{limits:?}");
+        }
+    }
 
     #[test]
     fn the_last_slot_is_kept_for_somebody_else() {

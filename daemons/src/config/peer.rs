@@ -110,7 +110,7 @@ pub struct Download {
 pub struct Upload {
     /// All uploads of the host together.
     pub rate_limit: Option<Rate>,
-    /// Transfers to children that the scheduler may grant at once.
+    /// Transfers to children that the scheduler may grant at once; no more than one child alone may have.
     #[serde(deserialize_with = "within::<1, TRANSFER_LIMIT, _, _>")]
     pub transfer_limit: u32,
     /// Requests for pieces that are served at once, granted or not.

@@ -52,7 +52,8 @@ pub(super) fn of(peer: &Peer, incoming: &PeerIncoming) -> Result<wire::Host, Fai
         piece_port: port(&incoming.pieces)?,
         idc: config.host.idc.clone().unwrap_or_default(),
         location: config.host.location.clone().unwrap_or_default(),
-        upload_limit: config.upload.transfer_limit,
+        // More at once could all be granted to one child, which would be refused, and blame this host.
+        upload_limit: config.upload.transfer_limit.min(slot_limits(peer).of_one_child()),
         download_limit: config.download.transfer_limit,
     })
 }
