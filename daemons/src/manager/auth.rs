@@ -23,6 +23,7 @@ use super::db::{Change, Db};
 use crate::env::Env;
 use crate::sync::lock;
 use records::{StoredToken, StoredUser};
+use tokens::NewToken;
 
 /// How long a token from signing in holds.
 const SESSION_TERM: Duration = Duration::from_secs(12 * 3600);
@@ -230,8 +231,9 @@ impl Auth {
         let now = auth.now_ms();
         let mut root = StoredUser::new(1, "root", wire::Role::Root, phc, now);
         root.must_change_password = true;
-        let (join_token, _, mut changes) =
-            auth.issue(1, "first join token", Rights::of(&[Right::Join]), TERM_LIMIT, false)?;
+        let rights = Rights::of(&[Right::Join]);
+        let first = NewToken { user: 1, name: "first join token", rights, term: TERM_LIMIT, is_session: false };
+        let (join_token, _, mut changes) = auth.issue(first)?;
         hand_over(&Bootstrap { password, join_token })?;
         changes.push(root.change());
         auth.save(changes).await?;
@@ -350,7 +352,8 @@ impl Auth {
         };
         lock(&self.0.books).failures.remove(name);
         let rights = Rights::of_role(user.role());
-        let (token, _) = self.add_token(user.id, "signed in", rights, SESSION_TERM, true).await?;
+        let new = NewToken { user: user.id, name: "signed in", rights, term: SESSION_TERM, is_session: true };
+        let (token, _) = self.add_token(new).await?;
         let now = self.now_ms();
         let user = {
             let mut books = lock(&self.0.books);

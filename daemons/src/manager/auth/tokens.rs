@@ -16,29 +16,25 @@ const TOKEN_LIMIT: usize = 100_000;
 /// How long a token holds of which nothing is said.
 const TERM: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// A token to be made.
+pub(super) struct NewToken<'a> {
+    pub(super) user: u64,
+    pub(super) name: &'a str,
+    pub(super) rights: Rights,
+    pub(super) term: Duration,
+    pub(super) is_session: bool,
+}
+
 impl Auth {
-    pub(super) async fn add_token(
-        &self,
-        user: u64,
-        name: &str,
-        rights: Rights,
-        term: Duration,
-        is_session: bool,
-    ) -> Result<(String, StoredToken), Failure> {
-        let (text, token, changes) = self.issue(user, name, rights, term, is_session)?;
+    pub(super) async fn add_token(&self, new: NewToken<'_>) -> Result<(String, StoredToken), Failure> {
+        let (text, token, changes) = self.issue(new)?;
         self.save(changes).await?;
         Ok((text, token))
     }
 
     /// Makes a token that holds at once, and what is to be stored so that it holds after a restart, too.
-    pub(super) fn issue(
-        &self,
-        user: u64,
-        name: &str,
-        rights: Rights,
-        term: Duration,
-        is_session: bool,
-    ) -> Result<(String, StoredToken, Vec<Change>), Failure> {
+    pub(super) fn issue(&self, new: NewToken<'_>) -> Result<(String, StoredToken, Vec<Change>), Failure> {
+        let NewToken { user, name, rights, term, is_session } = new;
         let (text, hash) = secret(if is_session { "dfs_" } else { "dfp_" })?;
         let now = self.now_ms();
         let (token, mut changes) = {
@@ -91,7 +87,8 @@ impl Auth {
         if term > TERM_LIMIT {
             return Err(Failure::new(Code::Usage, "a token holds for 10 years at most"));
         }
-        let (secret, token) = self.add_token(caller.user_id, &asked.name, rights, term, false).await?;
+        let new = NewToken { user: caller.user_id, name: &asked.name, rights, term, is_session: false };
+        let (secret, token) = self.add_token(new).await?;
         Ok(wire::CreatedToken { token: Some(token.shown(&caller.user)), secret })
     }
 
