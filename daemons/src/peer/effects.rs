@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use df_api::base::PieceTaskRequest;
 use df_api::dfdaemon::daemon_client::DaemonClient;
+use df_api::failure::Code;
 use df_core::downloader::{
     DownloadFailure, Downloader, FetchId, Input, Output, PieceFailure, Report, SourceFailure, StoreFailed,
 };
@@ -141,7 +142,10 @@ impl Effects {
         }
         self.peer.env().spawn_data(async move {
             let result = job.stored.keep(piece, digest).map_err(|failure| {
-                job.note_failure(failure);
+                // That a piece was dropped on the way follows from what was said before, if anything was.
+                if failure.code != Code::Internal || job.last_failure().is_none() {
+                    job.note_failure(failure);
+                }
                 StoreFailed
             });
             // The next download of the task has nothing to do with this one's pieces.

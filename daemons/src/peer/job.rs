@@ -122,13 +122,9 @@ impl Job {
         self.is_duty.store(true, Ordering::Release);
     }
 
-    /// Remembers what the source or the scheduler said, for those who have to be told. That something was
-    /// dropped on the way follows from that, and does not take its place.
+    /// Remembers what the source or the scheduler said, for those who have to be told.
     pub fn note_failure(&self, failure: Failure) {
-        let mut said = lock(&self.failure);
-        if failure.code != Code::Internal || said.is_none() {
-            *said = Some(failure);
-        }
+        *lock(&self.failure) = Some(failure);
     }
 
     /// What the source or the scheduler said last.
