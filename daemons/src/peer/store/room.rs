@@ -192,20 +192,20 @@ impl Store {
 
     /// Drops one content that may be dropped. False if there is none.
     fn evict(&self, spared: Option<&TaskId>) -> bool {
-        let Some(task) = lock(&self.0.books).victim(spared) else { return false };
-        self.drop_idle(&task)
+        let victim = lock(&self.0.books).victim(spared);
+        // One that is used just now stays: something else is the least recently used then.
+        victim.inspect(|task| self.drop_idle(task)).is_some()
     }
 
-    /// Drops a content, unless somebody has begun to use it. True if it is gone.
-    fn drop_idle(&self, task: &TaskId) -> bool {
+    /// Drops a content, unless somebody has begun to use it.
+    fn drop_idle(&self, task: &TaskId) {
         let _turn = lock(&self.0.files);
         if !self.remove_if(task, false, |books| books.is_idle(task)) {
-            return true; // Used just now: something else is the least recently used.
+            return;
         }
         lock(&self.0.books).evicted.push(*task);
         self.0.evictions.notify_one();
         tracing::info!(%task, "dropped to make room, or because its time was up");
-        true
     }
 
     /// Drops what has expired, then the least recently used while more than the high watermark is
