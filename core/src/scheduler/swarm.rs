@@ -202,8 +202,8 @@ impl Swarm {
 
     /// Reads a row without using it.
     pub(super) fn touched(&self, row: Row) -> u64 {
-        let word = |at: usize| self.bits.get(at).copied().unwrap_or(0);
-        let bits = word(row as usize * 2 * self.words) ^ word(((row as usize + 1) * 2 * self.words).wrapping_sub(1));
+        let word = |word: Option<&u64>| word.copied().unwrap_or(0);
+        let bits = word(self.held(row).first()) ^ word(self.coming(row).last());
         self.member(row).map_or(bits, |member| bits ^ u64::from(member.held ^ member.near))
     }
 

@@ -74,10 +74,6 @@ impl Lean {
         Self::prepare(plan, false)
     }
 
-    fn recorded(plan: Plan) -> Self {
-        Self::prepare(plan, true)
-    }
-
     fn prepare(plan: Plan, is_recorded: bool) -> Self {
         let tally = Tally::new(&plan);
         let mut rng = Rng::new(plan.seed);

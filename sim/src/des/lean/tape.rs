@@ -29,7 +29,7 @@ pub struct Tape {
 impl Tape {
     /// Runs a plan with the lean driver and keeps what its scheduler is told: some 50 bytes a grant.
     pub fn of(plan: Plan, progress: impl FnMut(u64, u64)) -> Self {
-        let mut lean = Lean::recorded(plan);
+        let mut lean = Lean::prepare(plan, true);
         lean.run_to_end(progress);
         lean.tape.unwrap_or_else(|| unreachable!("it was recorded"))
     }
@@ -43,17 +43,17 @@ impl Tape {
         for (now, beat) in &self.beats {
             let now = Instant::from_micros(*now);
             let input = match beat {
-                Beat::Nearly(grant) => Input::NearlyFinished { grant: grant_key(*grant) },
-                Beat::Finished(grant) => Input::PieceFinished { grant: grant_key(*grant) },
-                Beat::Other(input) => (**input).clone(),
-                Beat::Timeout => {
-                    scheduler.handle_timeout(now);
-                    grants += granted(&mut scheduler);
-                    continue;
-                }
+                Beat::Nearly(grant) => Some(Input::NearlyFinished { grant: grant_key(*grant) }),
+                Beat::Finished(grant) => Some(Input::PieceFinished { grant: grant_key(*grant) }),
+                Beat::Other(input) => Some((**input).clone()),
+                Beat::Timeout => None,
             };
-            scheduler.handle_input(now, input);
-            grants += granted(&mut scheduler);
+            match input {
+                Some(input) => scheduler.handle_input(now, input),
+                None => scheduler.handle_timeout(now),
+            }
+            let outputs = std::iter::from_fn(|| scheduler.poll_output());
+            grants += outputs.filter(|output| matches!(output, Output::Grant { .. })).count() as u64;
         }
         (grants, meter.cpu_secs())
     }
@@ -75,9 +75,4 @@ impl Tape {
         };
         self.beats.push((now, beat));
     }
-}
-
-fn granted(scheduler: &mut Scheduler) -> u64 {
-    let outputs = core::iter::from_fn(|| scheduler.poll_output());
-    outputs.filter(|output| matches!(output, Output::Grant { .. })).count() as u64
 }
