@@ -169,7 +169,7 @@ pub enum Input {
         /// A hash of its validators; 0 without.
         version: u64,
     },
-    /// Bytes of a piece begin to arrive from the source.
+    /// Bytes of a piece begin to arrive from the source, and the store lets this fetch alone write them.
     SourceStarted {
         /// The fetch.
         fetch: FetchId,

@@ -169,7 +169,9 @@ impl Downloader {
                 }
                 0
             }
-            PieceFailure::Local => 0,
+            // Nothing was asked of the parent. What is in the way here goes away by itself: to try again
+            // at once would be to find it still there, for as long as it takes.
+            PieceFailure::Local => return,
         };
         if points > 0 {
             self.blacklist.accuse(now, (), flight.parent, points);

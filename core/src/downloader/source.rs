@@ -73,7 +73,9 @@ impl Downloader {
         let Some(task) = self.fetches.get(&fetch).copied() else { return };
         let Some(session) = self.sessions.get_mut(&task) else { return };
         session.progressed = now;
-        if !session.held.contains(piece) && !session.is_in_flight(piece) {
+        // The store has room for one who writes a piece. If one is on its way from a parent, too, that
+        // transfer has not begun to write and is going to fail.
+        if !session.held.contains(piece) && !session.source_keeping.contains(piece) {
             session.source_arriving.insert(piece);
             self.outbox.push(Output::Report { task, report: Report::SourceStarted { piece } });
         }

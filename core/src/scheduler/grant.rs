@@ -141,7 +141,6 @@ impl Scheduler {
 
     pub(super) fn grant_failed(&mut self, now: Instant, key: GrantKey, failure: PieceFailure) {
         let Some(grant) = self.end(now, key, false) else { return };
-        self.swarms[grant.swarm].clear_coming(grant.to_row, grant.piece);
         self.blame(now, &grant, failure);
         self.unserved(now, grant.child, grant.piece);
         if failure == PieceFailure::NotFound {
@@ -152,18 +151,23 @@ impl Scheduler {
     /// Takes a grant back and tells the child.
     pub(super) fn revoke(&mut self, now: Instant, key: GrantKey) {
         let Some(grant) = self.end(now, key, false) else { return };
-        self.swarms[grant.swarm].clear_coming(grant.to_row, grant.piece);
         self.outbox.push(Output::Revoke { peer: grant.child, grant: key });
         self.unserved(now, grant.child, grant.piece);
     }
 
-    /// `child` will not have `piece` after all: whoever was to get it from there has to look
-    /// elsewhere, and the child is hungry again.
+    /// One way by which `child` was to get `piece` has come to nothing. If it was the only one, whoever
+    /// was to get the piece from there has to look elsewhere; the child is hungry again anyhow.
     pub(super) fn unserved(&mut self, now: Instant, child: PeerKey, piece: PieceNumber) {
         let (seat, host) = (self.peers[child].seat(), self.peers[child].host);
+        let is_granted = self.inbound(child, piece).is_some();
+        let swarm = &mut self.swarms[seat.swarm];
+        if !is_granted && !swarm.source.brings(child, piece) {
+            swarm.clear_coming(seat.row, piece);
+        }
+        let is_lost = !swarm.has(seat.row, piece) && !swarm.expects(seat.row, piece);
         let mut at = 0;
-        while let Some(key) = self.peers[child].outbound.get(at).copied() {
-            if self.grants[key].piece == piece && !self.swarms[seat.swarm].has(seat.row, piece) {
+        while let Some(key) = self.peers[child].outbound.get(at).copied().filter(|_| is_lost) {
+            if self.grants[key].piece == piece {
                 self.revoke(now, key);
             } else {
                 at += 1;

@@ -42,7 +42,7 @@ impl Scheduler {
                 assert!(is_mere && swarm.pullers.contains(&member.peer), "I11: {claim:?}");
             }
             for piece in bits(coming.iter().copied()) {
-                let by_source = swarm.source.runs.iter().any(|r| r.peer == member.peer && r.started.contains(&piece));
+                let by_source = swarm.source.brings(member.peer, piece);
                 let inbound = &self.peers[member.peer].inbound;
                 let by_grant = inbound.iter().filter(|grant| self.grants[**grant].piece == piece).count();
                 assert!(by_grant == 1 || (by_grant == 0 && by_source), "I4: {piece:?} comes {by_grant} times");

@@ -106,6 +106,11 @@ impl SourceBook {
         self.failed.push(peer);
     }
 
+    /// Whether bytes of the piece are arriving at a peer from the source.
+    pub(super) fn brings(&self, peer: PeerKey, piece: PieceNumber) -> bool {
+        self.runs.iter().any(|run| run.peer == peer && run.started.contains(&piece))
+    }
+
     fn covers(&self, piece: u32) -> bool {
         self.runs.iter().any(|run| run.from <= piece && run.to.is_none_or(|to| piece < to))
     }
@@ -455,16 +460,13 @@ impl Scheduler {
 
     /// A peer is no longer at the source: what was arriving there is not on its way any more.
     pub(super) fn abandon_runs(&mut self, now: Instant, peer: PeerKey) {
-        let Some((key, row)) = self.peers.get(peer).map(|p| (p.swarm, p.row)) else { return };
+        let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
         let swarm = &mut self.swarms[key];
         swarm.source.puller = swarm.source.puller.filter(|run| run.peer != peer);
         let Some(at) = swarm.source.runs.iter().position(|run| run.peer == peer) else { return };
         let run = swarm.source.runs.remove(at);
         for piece in run.started {
-            if !self.swarms[key].has(row, piece) && self.inbound(peer, piece).is_none() {
-                self.swarms[key].clear_coming(row, piece);
-                self.unserved(now, peer, piece);
-            }
+            self.unserved(now, peer, piece);
         }
         let state = &mut self.peers[peer].state;
         if *state == PeerState::BackToSource {

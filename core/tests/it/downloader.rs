@@ -18,6 +18,7 @@ const SHORT: Duration = Duration::from_millis(10);
 
 struct Bench {
     downloader: Downloader,
+    now: Instant,
     plan: PiecePlan,
 }
 
@@ -25,7 +26,7 @@ impl Bench {
     /// An open task of three pieces whose digests are known if `knows_digests`.
     fn new(knows_digests: bool) -> Self {
         let plan = PiecePlan::with_piece_len(3, 1).unwrap();
-        let mut bench = Self { downloader: Downloader::new(1), plan };
+        let mut bench = Self { downloader: Downloader::new(1), now: NOW, plan };
         let digests = plan.pieces().map(|piece| (piece.get(), true_digest(piece))).collect();
         let opening = Opening {
             task: TASK,
@@ -33,7 +34,7 @@ impl Bench {
             held: PieceSet::new(),
             digests: if knows_digests { digests } else { Vec::new() },
             order: Order::RarestFirst,
-            may_fetch_source: false,
+            may_fetch_source: true,
             link: LinkState::Linked,
         };
         assert_eq!(bench.tell(Input::TaskOpened(Box::new(opening))), [Output::Register { task: TASK }]);
@@ -41,7 +42,18 @@ impl Bench {
     }
 
     fn tell(&mut self, input: Input) -> Vec<Output> {
-        self.downloader.handle_input(NOW, input);
+        self.downloader.handle_input(self.now, input);
+        self.outputs()
+    }
+
+    /// Lets the time pass until the downloader wants to act.
+    fn wait(&mut self) -> Vec<Output> {
+        self.now = self.now.max(self.downloader.poll_timeout().expect("an open task waits for something").at);
+        self.downloader.handle_timeout(self.now);
+        self.outputs()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
         self.downloader.check_invariants();
         std::iter::from_fn(|| self.downloader.poll_output()).collect()
     }
@@ -111,6 +123,37 @@ fn grants_for_pieces_that_are_here_or_coming_or_not_there_are_answered() {
     let piece = bench.plan.number(0).unwrap();
     bench.tell(Input::PieceKept { task: TASK, piece, result: Ok(()) });
     assert_eq!(bench.grant(4, 0), [Output::Report { task: TASK, report: Report::Held { piece } }]);
+}
+
+/// Seed 602002 of the fault simulation: the store let the source write the piece, the transfer from the
+/// parent failed for that, and was begun anew and failed again within one instant, for ever.
+#[test]
+fn a_piece_the_source_brings_is_not_fetched_from_a_parent_again_and_again() {
+    let mut bench = Bench::new(true);
+    let fetch = bench.begin(1, 0);
+    bench.tell(Input::SchedulerLost { task: TASK });
+    bench.end(fetch, 0);
+    bench.tell(Input::PieceKept { task: TASK, piece: bench.plan.number(0).unwrap(), result: Ok(()) });
+    let source = (0..4).flat_map(|_| bench.wait()).find_map(|output| match output {
+        Output::FetchSource { fetch, from: 1, .. } => Some(fetch),
+        _ => None,
+    });
+    let source = source.expect("with nobody to ask it goes to the source");
+    let held = bench.plan.pieces().collect();
+    let begun = bench.tell(Input::ParentTold { task: TASK, parent: PARENT, held });
+    let [Output::FetchPiece { fetch, piece, .. }] = begun[..] else { panic!("{begun:?}") };
+    let told = bench.tell(Input::SourceStarted { fetch: source, piece });
+    assert_eq!(told, [Output::Report { task: TASK, report: Report::SourceStarted { piece } }]);
+    let result = Err(PieceFailure::Local);
+    assert_eq!(bench.tell(Input::FetchEnded { fetch, result, elapsed: Duration::ZERO }), []);
+    let next = bench.wait().into_iter().find_map(|output| match output {
+        Output::FetchPiece { piece, .. } => Some(piece),
+        _ => None,
+    });
+    assert!(next.is_some_and(|next| next != piece), "{next:?} is what the source does not bring yet");
+    let digest = true_digest(piece);
+    let told = bench.tell(Input::SourceArrived { fetch: source, piece, digest });
+    assert_eq!(told, [Output::KeepPiece { task: TASK, piece, digest }]);
 }
 
 #[test]

@@ -272,6 +272,36 @@ fn what_comes_of_a_piece_that_a_peer_has_already_is_taken_back() {
     assert!(bench.outputs.contains(&Output::Revoke { peer: holder, grant }));
 }
 
+/// A piece was granted to a peer that the source had just begun to send it to: the store has room for one
+/// who writes it, so that the grant fails, and would for as long as the source takes.
+#[test]
+fn what_the_source_brings_already_is_not_granted_again() {
+    let mut bench = Bench::new();
+    bench.native_holder(HostKind::Normal, 1);
+    let [child, late] = [(); 2].map(|()| bench.host(HostKind::Normal));
+    let child = bench.join(child, Mode::Granted, |_| {});
+    let granted = |output: &Output| match output {
+        Output::Grant { peer, grant, .. } if *peer == child => Some(*grant),
+        _ => None,
+    };
+    let grants = |bench: &Bench| bench.outputs.iter().filter_map(granted).collect::<Vec<_>>();
+    bench.tell(Input::PieceFailed { grant: grants(&bench)[0], failure: PieceFailure::Corrupt });
+    bench.wait(Duration::from_secs(16));
+    assert!(bench.is_sent_to_source(child), "nothing has come for too long");
+    let plan = PiecePlan::with_piece_len(10, 10).unwrap();
+    bench.join(late, Mode::Granted, |registration| {
+        registration.plan = Some(plan);
+        registration.held = plan.pieces().collect();
+        registration.digests = vec![(0, digest(0))];
+    });
+    assert_eq!(grants(&bench).len(), 2);
+    bench.tell(Input::SourceStarted { peer: child, piece: 0 });
+    bench.tell(Input::PieceFailed { grant: grants(&bench)[1], failure: PieceFailure::Local });
+    assert_eq!(grants(&bench).len(), 2);
+    bench.tell(Input::SourceEnded { peer: child });
+    assert_eq!(grants(&bench).len(), 3, "the source did not bring it after all");
+}
+
 #[test]
 fn a_peer_that_pulls_says_nothing_about_how_the_content_is_cut() {
     let mut bench = Bench::new();
