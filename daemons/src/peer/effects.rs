@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use df_api::base::PieceTaskRequest;
 use df_api::dfdaemon::daemon_client::DaemonClient;
-use df_api::failure::Code;
+use df_api::failure::{Code, Failure};
 use df_core::downloader::{
     DownloadFailure, Downloader, FetchId, Input, Output, PieceFailure, Report, SourceFailure, StoreFailed,
 };
@@ -250,7 +250,13 @@ async fn fetch_piece(
     let task = job.task;
     let parent = peer.links().parent(&parent).ok_or(PieceFailure::Disconnected)?;
     let range = job.stored.plan().ok_or(PieceFailure::Local)?.range(piece);
-    let writer = job.stored.begin(piece).ok_or(PieceFailure::Local)?;
+    let Some(writer) = job.stored.begin(piece) else {
+        if job.stored.is_gone() {
+            let gone = Failure::new(Code::Busy, format!("what was stored of {} was dropped", job.request.shown()));
+            give_up(peer, job, piece, gone.hint("run the same command again: it starts anew")).await;
+        }
+        return Err(PieceFailure::Local);
+    };
     let _ = claim.set(writer.incoming());
     let throttle = peer.download_throttle().and(job.limit.clone());
     let request = PieceRequest { address: parent.pieces, task, v1: parent.v1, range, nearly_at_bytes };
@@ -262,9 +268,7 @@ async fn fetch_piece(
         Ok(digest) => Ok(digest),
         Err(FetchError::Piece(failure)) => Err(failure),
         Err(FetchError::Store(error)) => {
-            // Tried again it would fail again, for ever: the download ends here.
-            job.note_failure(job.stored.data_failure(&error));
-            peer.downloader().tell(Input::PieceKept { task, piece, result: Err(StoreFailed) }).await;
+            give_up(peer, job, piece, job.stored.data_failure(&error)).await;
             Err(PieceFailure::Local)
         }
     };
@@ -276,6 +280,12 @@ async fn fetch_piece(
         }
     }
     result
+}
+
+/// Ends a download that cannot store a piece: tried again it would fail again, for ever.
+async fn give_up(peer: &Peer, job: &Job, piece: PieceNumber, failure: Failure) {
+    job.note_failure(failure);
+    peer.downloader().tell(Input::PieceKept { task: job.task, piece, result: Err(StoreFailed) }).await;
 }
 
 /// Asks a parent what it has; an answer that cannot be had is no answer.

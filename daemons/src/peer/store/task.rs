@@ -444,7 +444,7 @@ impl StoredTask {
     }
 
     /// Whether the task was removed: what is written of it from now on goes nowhere.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::peer) fn is_gone(&self) -> bool {
         lock(&self.books).is_gone
     }
 
