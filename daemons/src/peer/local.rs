@@ -61,7 +61,7 @@ impl Drop for Busy {
 impl Local {
     /// The service of `peer`, which calls itself `host`.
     pub fn new(peer: Peer, host: Host, pieces: PieceServer) -> Self {
-        let (tickets, offers) = (Tickets::new(peer.env().clone()), Offers::new(peer.env().clone()));
+        let (tickets, offers) = (Tickets::default(), Offers::new(peer.env().clone()));
         Self { peer, host: Arc::new(host), pieces, tickets, offers, busy: Arc::default(), served: Arc::default() }
     }
 

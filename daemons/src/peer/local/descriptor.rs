@@ -14,18 +14,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use df_core::time::Instant;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::offer::{self, Offers};
-use crate::env::Env;
 use crate::env::net::{Accepted, Conn, Listener, Remote, is_temporary};
 use crate::peer::store::StoredTask;
 use crate::sync::lock;
@@ -33,8 +31,8 @@ use crate::sync::lock;
 /// What a connection that wants a descriptor begins with; gRPC begins with `PRI `.
 const MAGIC: [u8; 4] = *b"DFFD";
 
-/// How long a ticket is good.
-const TICKET_TERM: Duration = Duration::from_secs(60);
+/// How long a ticket is good: as long its content is not dropped for another's room.
+const TICKET_TERM: Duration = Duration::from_secs(10);
 
 /// Tickets good at once.
 const TICKET_LIMIT: usize = 4096;
@@ -49,37 +47,34 @@ const HELLO_LIMIT: usize = 64;
 pub(super) type Ticket = [u8; 16];
 
 /// Tickets given out. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Tickets {
-    env: Env,
-    given: Arc<Mutex<Given>>,
-}
+#[derive(Clone, Default)]
+pub(super) struct Tickets(Arc<Mutex<Given>>);
 
-/// What each ticket is for, and until when.
-type Given = BTreeMap<Ticket, (Arc<StoredTask>, Instant)>;
+/// What each ticket is for.
+type Given = BTreeMap<Ticket, Arc<StoredTask>>;
 
 impl Tickets {
-    pub(super) fn new(env: Env) -> Self {
-        Self { env, given: Arc::default() }
-    }
-
     /// A new ticket, unguessable.
     pub(super) fn give(&self, stored: Arc<StoredTask>) -> io::Result<Ticket> {
         let mut ticket = Ticket::default();
         getrandom::fill(&mut ticket).map_err(|error| io::Error::other(error.to_string()))?;
-        let now = self.env.clock.now();
-        let mut given = lock(&self.given);
-        given.retain(|_, (_, until)| now < *until);
-        if given.len() >= TICKET_LIMIT {
-            return Err(io::Error::other("too many descriptors were promised and not fetched"));
+        {
+            let mut given = lock(&self.0);
+            if given.len() >= TICKET_LIMIT {
+                return Err(io::Error::other("too many descriptors were promised and not fetched"));
+            }
+            given.insert(ticket, stored);
         }
-        given.insert(ticket, (stored, now + TICKET_TERM));
+        let tickets = self.clone();
+        tokio::spawn(async move {
+            sleep(TICKET_TERM).await;
+            drop(tickets.redeem(&ticket));
+        });
         Ok(ticket)
     }
 
     fn redeem(&self, ticket: &Ticket) -> Option<Arc<StoredTask>> {
-        let (stored, until) = lock(&self.given).remove(ticket)?;
-        (self.env.clock.now() < until).then_some(stored)
+        lock(&self.0).remove(ticket)
     }
 }
 
@@ -106,7 +101,7 @@ pub(super) fn incoming(
                         }
                     });
                 }
-                Err(error) if is_temporary(&error) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) if is_temporary(&error) => sleep(Duration::from_millis(50)).await,
                 Err(error) => {
                     let _ = sender.send(Err(error)).await;
                     return;

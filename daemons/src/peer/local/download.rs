@@ -10,7 +10,7 @@ use tokio::time::{Instant as TokioInstant, sleep_until, timeout_at};
 use tonic::Status;
 
 use super::Busy;
-use super::descriptor::Tickets;
+use super::descriptor::{Ticket, Tickets};
 use crate::digest::Digest;
 use crate::peer::job::{Job, JobOptions};
 use crate::peer::{Peer, Waiting};
@@ -98,24 +98,14 @@ fn follow(
         let _busy = busy;
         let job = waiting.job().clone();
         let mut outcome = job.outcome();
-        let mut ticket = Some(match tickets.give(job.stored.clone()) {
-            Ok(ticket) => ticket.to_vec(),
-            Err(error) => {
-                yield Err(Failure::new(Code::Busy, "no descriptor can be handed out").because(error).into());
-                return;
-            }
-        });
+        let mut has_ticket = false;
         let clock = peer.env().clock.clone();
         let mut report_at = clock.at(clock.now() + PATIENCE);
         loop {
             let until = deadline.map_or(report_at, |deadline| deadline.min(report_at));
             let _ = timeout_at(until, outcome.wait_for(Option::is_some)).await;
             let ended = outcome.borrow().clone();
-            match ended {
-                Some(Ok(())) => {
-                    yield Ok(result(&peer, &job, ticket.take(), true));
-                    return;
-                }
+            let done = match ended {
                 Some(Err(failure)) => {
                     yield Err(failure.into());
                     return;
@@ -125,14 +115,26 @@ fn follow(
                     yield Err(Failure::new(Code::Timeout, "the download took longer than it may").into());
                     return;
                 }
-                None => yield Ok(result(&peer, &job, ticket.take(), false)),
+                ended => ended.is_some(),
+            };
+            // The first result carries one.
+            let given = (!std::mem::replace(&mut has_ticket, true)).then(|| tickets.give(job.stored.clone()));
+            match given.transpose() {
+                Ok(ticket) => yield Ok(result(&peer, &job, ticket, done)),
+                Err(error) => {
+                    yield Err(Failure::new(Code::Busy, "no descriptor can be handed out").because(error).into());
+                    return;
+                }
+            }
+            if done {
+                return;
             }
             report_at = clock.at(clock.now() + REPORT_INTERVAL);
         }
     }
 }
 
-fn result(peer: &Peer, job: &Job, ticket: Option<Vec<u8>>, done: bool) -> DownResult {
+fn result(peer: &Peer, job: &Job, ticket: Option<Ticket>, done: bool) -> DownResult {
     let content_path = ticket.as_ref().and_then(|_| job.stored.data_path().to_str()).unwrap_or_default().to_owned();
     let (completed_length, contiguous_length) = job.stored.held_bytes();
     DownResult {
@@ -141,7 +143,7 @@ fn result(peer: &Peer, job: &Job, ticket: Option<Vec<u8>>, done: bool) -> DownRe
         completed_length,
         done,
         content_length: job.stored.plan().and_then(|plan| plan.content_len()),
-        ticket: ticket.unwrap_or_default(),
+        ticket: ticket.map(Vec::from).unwrap_or_default(),
         contiguous_length,
         tally: Some(job.tally()),
         content_path,
