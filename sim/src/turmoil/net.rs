@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// The most that is sent as one segment, in bytes.
-const SEGMENT_BYTES: usize = 1400;
+pub const SEGMENT_BYTES: usize = 1400;
 
 /// What may leave a host ahead of its rate.
 const BURST: Duration = Duration::from_millis(20);

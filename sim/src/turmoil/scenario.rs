@@ -6,6 +6,7 @@ use df_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Fault, Kind};
+use super::net::SEGMENT_BYTES;
 
 /// A run. The same scenario gives the same run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -194,7 +195,7 @@ impl Scenario {
         let mask = mask(&mut rng.fork("mask"));
         let rates = Rates::drawn(&mut rng.fork("rates"));
         let contents = contents(&mut rng.fork("contents"));
-        let knobs = Knobs::drawn(&mut rng.fork("knobs"), &contents);
+        let knobs = Knobs::drawn(&mut rng.fork("knobs"), &topology, &contents);
         let work = work(&mut rng.fork("work"), &topology, &contents, rates.chaos_ms);
         Self { seed, topology, mask, rates, knobs, contents, work, plan: None }
     }
@@ -302,11 +303,11 @@ impl Knobs {
         }
     }
 
-    fn drawn(rng: &mut Rng, contents: &[Content]) -> Self {
+    fn drawn(rng: &mut Rng, topology: &Topology, contents: &[Content]) -> Self {
         let longest = contents.iter().map(|content| content.len).max().unwrap_or(0);
         let mut rate = |one_in| rng.chance(1, one_in).then(|| [8_000, 40_000, 300_000][rng.index(3)]);
         let (upload_rate, download_rate, source_rate) = (rate(5), rate(8), rate(8));
-        Self {
+        let mut knobs = Self {
             relay_depth_limit: [0, 1, 24][rng.index(3)],
             upload_limit: [1, 2, 4, 64][rng.index(4)],
             download_limit: [1, 2, 4, 64][rng.index(4)],
@@ -327,7 +328,13 @@ impl Knobs {
             zones: [1, 1, 2][rng.index(3)],
             has_slow_disks: rng.chance(1, 2),
             can_reserve: rng.chance(3, 4),
-        }
+        };
+        // Without a scheduler everybody goes to the source: each connection has to get its turn in time.
+        let connections = u64::from(topology.seeds + topology.peers) * contents.len() as u64;
+        let turn_ms = SEGMENT_BYTES as u64 * 1000 / topology.uplink_bytes_per_sec;
+        let slowest_ms = 2 * turn_ms * connections * u64::from(knobs.source_connection_limit);
+        knobs.source_stall_ms = knobs.source_stall_ms.max(slowest_ms.min(30_000));
+        knobs
     }
 }
 

@@ -2,6 +2,9 @@
 //! finish, then all has to come to rest.
 
 mod striking;
+mod wishes;
+
+pub use wishes::Wish;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -25,13 +28,6 @@ use super::user::{Entry, Outcome};
 
 /// Pause before a daemon that ended by itself is started again, in milliseconds.
 const RESTART_MS: u64 = 1000;
-
-/// Tries of what has to come in a healed world, and of what need not.
-const FINAL_TRIES: [u32; 2] = [6, 1];
-
-/// Pause after the first of them, in milliseconds; it doubles each time, for a source that hangs is given
-/// half a minute.
-const RETRY_MS: u64 = 2000;
 
 /// How long a healed world has to finish, beside what its bytes take, in milliseconds.
 const HEAL_LIMIT_MS: u64 = 240_000;
@@ -323,79 +319,6 @@ impl World<'_> {
         diary.iter().any(|entry| entry.ended.is_none() && self.core.contains(&entry.node))
     }
 
-    /// What was asked for on the hosts of the core, each once.
-    fn wishes(&self) -> Vec<Wish> {
-        let first = self.scenario().topology.schedulers;
-        let mut wishes: Vec<Wish> = Vec::new();
-        for work in &self.scenario().work {
-            let host = first + work.host;
-            let act = match &work.act {
-                Act::Download { content, has_digest, .. } => Act::Download {
-                    content: *content,
-                    may_fetch_source: true,
-                    has_digest: *has_digest,
-                    is_in_order: false,
-                    cancel_after_ms: None,
-                },
-                Act::Export { name } => Act::Export { name: *name },
-                _ => continue,
-            };
-            let is_known = wishes.iter().any(|wish| wish.host == host && wish.act == act);
-            if self.core.contains(&host) && !is_known {
-                wishes.push(Wish { host, act, entry: None, tries: 0, not_before_ms: self.now_ms, last: None });
-            }
-        }
-        wishes
-    }
-
-    /// Whether something can be had in the healed core, whatever happened before.
-    pub(super) fn must_come(&self, act: &Act) -> bool {
-        let Act::Download { content, has_digest, .. } = act else { return false };
-        let has_changed = lock(&self.common.shelf).versions(*content).len() > 1;
-        let origin = self.nodes.len() as u32 - 1;
-        self.core.contains(&origin) && !(*has_digest && has_changed)
-    }
-
-    /// Tries again what has failed. Answers what is still to be had.
-    fn look(&self, wishes: Vec<Wish>) -> Vec<Wish> {
-        let mut still = Vec::new();
-        for mut wish in wishes {
-            if let Some(entry) = wish.entry {
-                let ended = lock(&self.common.diary).get(entry).and_then(|entry| entry.ended.clone());
-                match ended {
-                    None => {}
-                    Some((_, Outcome::Done { local_bytes, .. })) => {
-                        if local_bytes > 0
-                            && let Some(mark) = self.deaths.get(&wish.host)
-                        {
-                            self.ledger().mark(*mark);
-                        }
-                        continue;
-                    }
-                    Some((_, Outcome::Wrong(what))) => {
-                        self.ledger().violate("bytes-of-one-version", what);
-                        continue;
-                    }
-                    Some((_, outcome)) => {
-                        wish.last = Some(outcome);
-                        wish.entry = None;
-                        wish.not_before_ms = self.now_ms + (RETRY_MS << wish.tries.min(5)) / 2;
-                        if wish.tries >= FINAL_TRIES[usize::from(!self.must_come(&wish.act))] {
-                            checks::gave_up(self, &wish);
-                            continue;
-                        }
-                    }
-                }
-            }
-            if wish.entry.is_none() && self.now_ms >= wish.not_before_ms {
-                wish.entry = self.ask(wish.host, wish.act.clone());
-                wish.tries += u32::from(wish.entry.is_some());
-            }
-            still.push(wish);
-        }
-        still
-    }
-
     /// Waits until nothing is under way any more.
     fn rest(&mut self) {
         let limit_ms = self.now_ms + REST_LIMIT_MS;
@@ -464,19 +387,6 @@ impl World<'_> {
             ..Report::default()
         }
     }
-}
-
-/// Something that is wanted in a healed world.
-pub struct Wish {
-    /// Where.
-    pub host: u32,
-    /// What.
-    pub act: Act,
-    entry: Option<usize>,
-    tries: u32,
-    not_before_ms: u64,
-    /// What came of the last try.
-    pub last: Option<Outcome>,
 }
 
 fn hosts(scenario: &Scenario, sim: &turmoil::Sim<'_>, ledger: &Ledger) -> (Vec<Arc<Node>>, Wires) {
