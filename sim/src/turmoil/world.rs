@@ -35,6 +35,10 @@ const HEAL_LIMIT_MS: u64 = 240_000;
 /// How long it has to come to rest after that, in milliseconds.
 const REST_LIMIT_MS: u64 = 90_000;
 
+/// How long a scheduler may believe what is no longer so, in milliseconds: a stream that was cut and brings
+/// nothing any more is given up after a quarter of a minute.
+const HEARD_LIMIT_MS: u64 = 30_000;
+
 /// How long uploads that nobody takes may go on, in milliseconds.
 const UPLOAD_LIMIT_MS: u64 = 45_000;
 
@@ -338,17 +342,18 @@ impl World<'_> {
                 self.ledger().violate("nothing-leaks", busy.join(", "));
             }
         }
-        // What a host has just dropped may not have been heard of yet: then it is asked once more.
-        for is_last in [false, true] {
+        // What a host has dropped may not have been heard of yet: then it is asked once more.
+        let limit_ms = self.now_ms + HEARD_LIMIT_MS;
+        while !self.is_over() {
             self.wait(3000);
             self.nodes.iter().for_each(|node| lock(&node.gauges).wants_held = true);
             self.wait(1000);
             let wrong = checks::untrue_books(self);
-            if wrong.is_empty() || self.is_over() {
+            if wrong.is_empty() {
                 return;
             }
-            if is_last {
-                wrong.into_iter().for_each(|what| self.ledger().violate("books-are-true", what));
+            if self.now_ms >= limit_ms {
+                return wrong.into_iter().for_each(|what| self.ledger().violate("books-are-true", what));
             }
         }
     }
