@@ -187,13 +187,15 @@ impl Machine for Downloader {
             Input::SourceTrimmed { task, to } => self.source_trimmed(task, to),
             Input::TaskRefused { task, why } => self.task_refused(task, why),
             Input::ParentTold { task, parent, held } => self.parent_told(now, task, parent, held),
-            Input::FetchNearlyFinished { fetch } => self.fetch_nearly_finished(fetch),
+            Input::FetchNearlyFinished { fetch } => self.report_grant(fetch, |grant| Report::NearlyFinished { grant }),
+            Input::FetchProgressed { fetch } => self.report_grant(fetch, |grant| Report::Progressed { grant }),
             Input::FetchEnded { fetch, result, elapsed } => self.fetch_ended(now, fetch, result, elapsed),
             Input::PieceKept { task, piece, result } => self.piece_kept(now, task, piece, result),
             Input::SourceOpened { fetch, plan, is_ranged, version } => {
                 self.source_opened(now, fetch, plan, is_ranged, version);
             }
             Input::SourceStarted { fetch, piece } => self.source_started(now, fetch, piece),
+            Input::SourceProgressed { fetch } => self.source_progressed(now, fetch),
             Input::SourceArrived { fetch, piece, digest } => self.source_arrived(now, fetch, piece, digest),
             Input::SourceEnded { fetch, result } => self.source_ended(now, fetch, result),
             Input::RoundTripMeasured { rtt } => self.rtt = (self.rtt * 3 + rtt) / 4,

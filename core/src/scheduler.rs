@@ -333,6 +333,7 @@ impl Machine for Scheduler {
                 self.plan_learned(now, peer, plan, is_ranged, version);
             }
             Input::SourceStarted { peer, piece } => self.source_started(now, peer, piece),
+            Input::SourceProgressed { peer } => self.source_progressed(now, peer),
             Input::SourceStored { peer, piece, digest } => self.source_stored(now, peer, piece, digest),
             Input::SourceEnded { peer } => self.source_ended(now, peer),
             Input::SourceFailed { peer, failure } => self.source_failed(now, peer, failure),
@@ -340,6 +341,7 @@ impl Machine for Scheduler {
                 self.touch_grant(grant);
                 self.grant_nearly_finished(grant);
             }
+            Input::Progressed { grant } => self.grant_progressed(now, grant),
             Input::PieceFinished { grant } => {
                 self.touch_grant(grant);
                 self.grant_finished(now, grant);

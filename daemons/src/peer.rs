@@ -59,7 +59,7 @@ const JOB_LIMIT: usize = 4096;
 const DRAIN_TERM: Duration = Duration::from_secs(30);
 
 /// An upload whose child takes nothing for this long is over.
-const UPLOAD_LEASE_TERM: Duration = Duration::from_secs(60);
+const UPLOAD_LEASE_TERM: Duration = Duration::from_secs(30);
 
 /// How often an idle daemon looks whether its time has come.
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -139,6 +139,11 @@ pub enum Input {
         /// The transfer.
         fetch: FetchId,
     },
+    /// A transfer that takes long has brought no few bytes since this was last told, or since it began.
+    FetchProgressed {
+        /// The transfer.
+        fetch: FetchId,
+    },
     /// A transfer ended: with the digest of the bytes now in the store, not yet part of the content;
     /// or without.
     FetchEnded {
@@ -176,6 +181,11 @@ pub enum Input {
         /// The piece.
         piece: PieceNumber,
     },
+    /// Bytes still arrive from the source, though no piece may have begun or ended for a while.
+    SourceProgressed {
+        /// The fetch.
+        fetch: FetchId,
+    },
     /// A piece from the source is in the store, not yet part of the content.
     SourceArrived {
         /// The fetch.
@@ -204,6 +214,11 @@ pub enum Input {
 pub enum Report {
     /// See [`scheduler::Input::NearlyFinished`](crate::scheduler::Input::NearlyFinished).
     NearlyFinished {
+        /// The grant.
+        grant: GrantId,
+    },
+    /// See [`scheduler::Input::Progressed`](crate::scheduler::Input::Progressed).
+    Progressed {
         /// The grant.
         grant: GrantId,
     },
@@ -238,6 +253,8 @@ pub enum Report {
         /// The piece.
         piece: PieceNumber,
     },
+    /// Bytes still arrive from the source.
+    SourceProgressed,
     /// A piece from the source is stored.
     SourceStored {
         /// The piece.

@@ -89,12 +89,13 @@ impl Downloader {
         self.outbox.push(Output::FetchPiece { fetch, task, piece, parent, nearly_at_bytes });
     }
 
-    pub(super) fn fetch_nearly_finished(&mut self, fetch: FetchId) {
+    /// Tells the scheduler how far a granted transfer is.
+    pub(super) fn report_grant(&mut self, fetch: FetchId, report: impl FnOnce(GrantId) -> Report) {
         let Some(task) = self.fetches.get(&fetch).copied() else { return };
         let Some(session) = self.sessions.get(&task) else { return };
         let Some(flight) = session.in_flight.iter().find(|flight| flight.fetch == fetch) else { return };
         if let Some(grant) = flight.grant {
-            self.outbox.push(Output::Report { task, report: Report::NearlyFinished { grant } });
+            self.outbox.push(Output::Report { task, report: report(grant) });
         }
     }
 

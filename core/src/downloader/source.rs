@@ -81,6 +81,13 @@ impl Downloader {
         }
     }
 
+    pub(super) fn source_progressed(&mut self, now: Instant, fetch: FetchId) {
+        let Some(task) = self.fetches.get(&fetch).copied() else { return };
+        let Some(session) = self.sessions.get_mut(&task) else { return };
+        session.progressed = now;
+        self.outbox.push(Output::Report { task, report: Report::SourceProgressed });
+    }
+
     pub(super) fn source_arrived(&mut self, now: Instant, fetch: FetchId, piece: PieceNumber, digest: PieceDigest) {
         let Some(task) = self.fetches.get(&fetch).copied() else { return };
         let Some(session) = self.sessions.get_mut(&task) else { return };

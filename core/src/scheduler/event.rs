@@ -172,6 +172,11 @@ pub enum Input {
         /// The piece.
         piece: u32,
     },
+    /// Bytes still arrive from the source, though no piece has begun or ended for a while.
+    SourceProgressed {
+        /// The peer that fetches.
+        peer: PeerKey,
+    },
     /// A piece from the source is stored.
     SourceStored {
         /// The peer that fetched it.
@@ -196,6 +201,11 @@ pub enum Input {
     },
     /// A granted transfer has about one control round trip left: time to grant the next.
     NearlyFinished {
+        /// The grant.
+        grant: GrantKey,
+    },
+    /// Bytes of a transfer that takes long still come, and not just a few: its time is not up.
+    Progressed {
         /// The grant.
         grant: GrantKey,
     },

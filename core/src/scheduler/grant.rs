@@ -12,6 +12,9 @@ use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
 use crate::piece::PieceNumber;
 use crate::time::{Duration, Instant};
 
+/// The longest a transfer that moves may take, in terms of the first one.
+const LONGEST: u32 = 10;
+
 impl Scheduler {
     /// Grants a piece to one row of a swarm from another: both have room and the piece is of use.
     pub(super) fn grant(&mut self, now: Instant, swarm: SwarmKey, from_row: Row, to_row: Row, offer: Offer) {
@@ -100,6 +103,16 @@ impl Scheduler {
             let (share, child) = (grant.down_share, grant.to);
             self.hosts[child].download.release(share);
             self.review_host_hunger(child);
+        }
+    }
+
+    /// A transfer that takes longer than it should still moves: it is slow, not hung, and taking it back
+    /// would only have it begun anew. Who is to be served soon is served by others meanwhile, and at the
+    /// end of a download faster parents take over.
+    pub(super) fn grant_progressed(&mut self, now: Instant, key: GrantKey) {
+        let (term, most) = (2 * self.config.grant_term_floor, self.config.first_grant_term * LONGEST);
+        if let Some(grant) = self.grants.get_mut(key) {
+            grant.deadline = grant.deadline.max((now + term).min(grant.began + most));
         }
     }
 

@@ -1,14 +1,14 @@
 //! Who fetches from the source, and which part: one fetcher for each piece, by lease.
 
+mod reports;
+
 use alloc::vec::Vec;
 
 use super::Scheduler;
-use super::candidates::Work;
-use super::event::{HostKey, Output, PeerKey, SourceFailure, TaskFailure};
+use super::event::{HostKey, Output, PeerKey, TaskFailure};
 use super::host::{Peer, SwarmKey};
 use super::member::Member;
 use super::swarm::Swarm;
-use crate::id::PieceDigest;
 use crate::lifecycle::{PeerState, TaskState};
 use crate::piece::{PieceNumber, PiecePlan};
 use crate::time::{Duration, Instant};
@@ -355,133 +355,6 @@ impl Scheduler {
             self.outbox.push(Output::TellPlan { peer, plan });
             self.finish_if_complete(now, peer);
             self.review_hunger(peer);
-        }
-    }
-
-    pub(super) fn source_started(&mut self, now: Instant, peer: PeerKey, piece: u32) {
-        let Some((key, row)) = self.peers.get(peer).map(|p| (p.swarm, p.row)) else { return };
-        let swarm = &mut self.swarms[key];
-        let Some(piece) = swarm.plan.and_then(|plan| plan.number(piece)) else { return };
-        let Some(run) = swarm.source.runs.iter_mut().find(|run| run.peer == peer) else { return };
-        run.touched = now;
-        run.reached = run.reached.max(piece.get() + 1);
-        if !run.started.contains(&piece) {
-            run.started.push(piece);
-        }
-        self.make_room(key, piece.get() + 1);
-        let swarm = &mut self.swarms[key];
-        if !swarm.has(row, piece) && !swarm.expects(row, piece) {
-            swarm.set_coming(row, piece);
-        }
-        self.review_hunger(peer);
-        self.work.push_back(Work::Serve(self.peers[peer].host));
-    }
-
-    pub(super) fn source_stored(&mut self, now: Instant, peer: PeerKey, piece: u32, digest: PieceDigest) {
-        let Some((key, row)) = self.peers.get(peer).map(|p| (p.swarm, p.row)) else { return };
-        let swarm = &mut self.swarms[key];
-        let Some(piece) = swarm.plan.and_then(|plan| plan.number(piece)) else { return };
-        // Only who was sent to the source may say what the content is.
-        let Some(at) = swarm.source.runs.iter().position(|run| run.peer == peer) else {
-            return self.piece_claimed(now, peer, piece, digest, false);
-        };
-        self.make_room(key, piece.get() + 1);
-        let swarm = &mut self.swarms[key];
-        if swarm.is_sure(piece) && swarm.note_digest(piece, digest) == Some(false) {
-            return self.source_changed(now, key);
-        }
-        let claimants = swarm.settle_claim(piece, digest);
-        // What a peer had before it was sent says nothing about the source.
-        if !swarm.has(row, piece) {
-            swarm.source.tries = 0;
-            swarm.source.failed.clear();
-        }
-        let run = &mut swarm.source.runs[at];
-        run.touched = now;
-        run.reached = run.reached.max(piece.get() + 1);
-        run.started.retain(|started| *started != piece);
-        self.piece_found(now, peer, piece);
-        claimants.into_iter().for_each(|claimant| self.piece_found(now, claimant, piece));
-        self.spread_digest(peer, piece);
-        self.promote_claims(now, key, piece);
-    }
-
-    pub(super) fn source_ended(&mut self, now: Instant, peer: PeerKey) {
-        if let Some(key) = self.peers.get(peer).map(|p| p.swarm) {
-            self.abandon_runs(now, peer);
-            self.ensure_source(now, key);
-        }
-    }
-
-    /// Those who receive a piece while its digest becomes known need it to finish.
-    fn spread_digest(&mut self, from: PeerKey, piece: PieceNumber) {
-        let mut reached = alloc::vec![from];
-        while let Some(parent) = reached.pop() {
-            let outbound = self.peers[parent].outbound.iter().filter_map(|grant| self.grants.get(*grant));
-            let children: Vec<PeerKey> = outbound.filter(|grant| grant.piece == piece).map(|g| g.child).collect();
-            children.iter().for_each(|child| self.tell_digests(*child));
-            reached.extend(children);
-        }
-    }
-
-    /// The content is no longer what the pieces were taken from: everybody starts anew, or mixed
-    /// bytes would be the result.
-    fn source_changed(&mut self, now: Instant, key: SwarmKey) {
-        self.fail_swarm(now, key, TaskFailure::SourceChanged);
-        let members: Vec<PeerKey> = self.swarms[key].iter().map(|(_, member)| member.peer).collect();
-        for peer in members {
-            self.outbox.push(Output::Forget { peer });
-            self.remove_peer(now, peer);
-        }
-        self.remove_swarm(key);
-    }
-
-    pub(super) fn source_failed(&mut self, now: Instant, peer: PeerKey, failure: SourceFailure) {
-        let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
-        if self.swarms[key].source.puller.is_some_and(|run| run.peer == peer) {
-            self.pull_failed(key, peer);
-            return self.ensure_source(now, key);
-        }
-        if !self.swarms[key].source.mandated.contains(&peer) {
-            return;
-        }
-        self.abandon_runs(now, peer);
-        let source = &mut self.swarms[key].source;
-        source.tries += 1;
-        source.failed.push(peer);
-        if failure.is_changed {
-            self.source_changed(now, key);
-        } else if failure.is_final || source.tries >= SOURCE_TRY_LIMIT {
-            self.fail_swarm(now, key, TaskFailure::Source);
-        } else {
-            self.ensure_source(now, key);
-        }
-    }
-
-    /// A peer is no longer at the source: what was arriving there is not on its way any more.
-    pub(super) fn abandon_runs(&mut self, now: Instant, peer: PeerKey) {
-        let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
-        let swarm = &mut self.swarms[key];
-        swarm.source.puller = swarm.source.puller.filter(|run| run.peer != peer);
-        let Some(at) = swarm.source.runs.iter().position(|run| run.peer == peer) else { return };
-        let run = swarm.source.runs.remove(at);
-        for piece in run.started {
-            self.unserved(now, peer, piece);
-        }
-        let state = &mut self.peers[peer].state;
-        if *state == PeerState::BackToSource {
-            state.step(PeerState::Running);
-        }
-    }
-
-    /// Gives runs without a sign of life to somebody else.
-    pub(super) fn expire_runs(&mut self, now: Instant, key: SwarmKey) {
-        let runs = &self.swarms[key].source.runs;
-        let late: Vec<(PeerKey, u32)> =
-            runs.iter().filter(|run| now - run.touched >= SOURCE_TERM).map(|run| (run.peer, run.from)).collect();
-        for (peer, from) in late {
-            self.outbox.push(Output::TrimSource { peer, to: from });
-            self.source_failed(now, peer, SourceFailure { is_final: false, is_changed: false });
         }
     }
 }

@@ -93,13 +93,16 @@ impl Babbler {
             2 if self.rng.chance(1, 4) => Input::HostLeft { host: Self::pick(&mut self.rng, &self.hosts) },
             3..=5 => self.registration(),
             6 => Input::PlanLearned { peer, plan: self.plan(), is_ranged: self.rng.chance(9, 10), version: 1 },
-            7 | 8 => Input::SourceStarted { peer, piece },
+            7 => Input::SourceStarted { peer, piece },
+            8 if self.rng.chance(1, 3) => Input::SourceProgressed { peer },
+            8 => Input::SourceStarted { peer, piece },
             9..=11 => Input::SourceStored { peer, piece, digest: true_digest(number) },
             12 if self.rng.chance(1, 4) => {
                 let failure = SourceFailure { is_final: false, is_changed: self.rng.chance(1, 20) };
                 Input::SourceFailed { peer, failure }
             }
-            13 | 14 => Input::NearlyFinished { grant },
+            13 => Input::NearlyFinished { grant },
+            14 => Input::Progressed { grant },
             15..=18 => Input::PieceFinished { grant },
             19 => {
                 use PieceFailure::{Aborted, Corrupt, Disconnected, Local, NotFound, Refused, Stalled};

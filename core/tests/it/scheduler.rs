@@ -114,6 +114,33 @@ fn a_hung_parent_stalls_nobody() {
     town.run_until(LIMIT, done);
 }
 
+/// Pieces take longer than a source or a parent that says nothing is waited for.
+#[test]
+fn what_is_slow_is_not_taken_for_dead() {
+    let mut town = Town::new(1, 4, 4);
+    town.piece_time = Duration::from_secs(60);
+    town.open_all();
+    town.finish(LIMIT * 20);
+    assert!(town.ordinary().all(|who| town.succeeded(who)), "{}", town.progress());
+    // (One at a time may go to the source by itself when it has waited long for its turn.)
+    assert!(town.source_total() <= 5 && town.listed.is_empty(), "{}", town.source_total());
+}
+
+/// Links were fast, and are limited to a little in mid-download: transfers take many times as long as is
+/// allowed for what was seen of them.
+#[test]
+fn links_that_become_slow_are_nobody_s_fault() {
+    let mut town = Town::new(1, 12, 20);
+    town.open_all();
+    town.run_until(LIMIT, |town| town.source_total() == 15);
+    town.piece_time = Duration::from_secs(20);
+    town.finish(LIMIT * 20);
+    assert!(town.ordinary().all(|who| town.succeeded(who)), "{}", town.progress());
+    assert!(town.source_total() <= 24 && town.listed.is_empty(), "{} {:?}", town.source_total(), town.listed);
+    let begun = town.transfers.len();
+    assert!(begun <= 300, "{begun} transfers for 240 pieces");
+}
+
 #[test]
 fn a_parent_killed_in_mid_piece_costs_only_that_piece() {
     let mut town = Town::new(1, 8, 30);

@@ -21,6 +21,10 @@ use df_core::time::{Duration, Instant};
 /// What a driver waits for the next byte.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
 
+/// How often a driver tells that a slow transfer moves, and that the source does.
+const NEWS_INTERVAL: Duration = Duration::from_secs(2);
+const SOURCE_NEWS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What a peer does with the pieces it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Manner {
@@ -143,7 +147,7 @@ impl Town {
             scheduler: None,
             citizens: Vec::new(),
             task: TaskId::from_bytes([7; 32]),
-            plan: PiecePlan::with_piece_len(u64::from(pieces), 1).unwrap(),
+            plan: PiecePlan::with_piece_len(u64::from(pieces) << 20, 1 << 20).unwrap(),
             latency: Duration::from_millis(5),
             piece_time: Duration::from_millis(100),
             source: SourceManner::Serves,

@@ -18,7 +18,7 @@ use df_core::uploader;
 use tokio::task::AbortHandle;
 
 use super::Peer;
-use super::fetch::{FetchError, PieceRequest};
+use super::fetch::{FetchError, News, PieceRequest};
 use super::job::Job;
 use super::origin::{Claims, OriginRun};
 use super::store::Incoming;
@@ -260,11 +260,14 @@ async fn fetch_piece(
     let _ = claim.set(writer.incoming());
     let throttle = peer.download_throttle().and(job.limit.clone());
     let request = PieceRequest { address: parent.pieces, task, v1: parent.v1, range, nearly_at_bytes };
-    let inbox = peer.downloader().clone();
-    let nearly = move || {
-        inbox.try_tell(Input::FetchNearlyFinished { fetch });
+    let inbox = peer.downloader();
+    let tell = |news| {
+        inbox.try_tell(match news {
+            News::NearlyFinished => Input::FetchNearlyFinished { fetch },
+            News::Progressed => Input::FetchProgressed { fetch },
+        });
     };
-    let result = match peer.pieces().fetch(&request, writer, &throttle, nearly).await {
+    let result = match peer.pieces().fetch(&request, writer, &throttle, tell).await {
         Ok(digest) => Ok(digest),
         Err(FetchError::Piece(failure)) => Err(failure),
         Err(FetchError::Store(error)) => {

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::store::PieceWriter;
 use super::throttle::{CHUNK_BYTES, Throttle};
-use crate::env::Env;
 use crate::env::net::Conn;
+use crate::env::{Clock, Env};
 use crate::sync::lock;
 
 /// How long a connection may take to be made.
@@ -45,6 +45,21 @@ const IDLE_LIMIT: usize = 256;
 /// How long a connection is kept. Parents close theirs after a minute.
 const IDLE_TERM: Duration = Duration::from_secs(45);
 
+/// How often it is told that a transfer which takes long still moves.
+const NEWS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A transfer moves if at least this part of the piece has come since there was news last.
+const NEWS_SHARE: u64 = 32;
+
+/// What there is to tell of a transfer before it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// No more is left than was asked for in [`PieceRequest::nearly_at_bytes`].
+    NearlyFinished,
+    /// It takes long, and no few bytes have come since this was last told.
+    Progressed,
+}
+
 /// Fetches pieces. Cheap to clone; all clones share the connections.
 #[derive(Clone)]
 pub struct PieceClient {
@@ -68,7 +83,7 @@ pub struct PieceRequest {
     pub v1: Option<Arc<V1Name>>,
     /// Bytes of the content, all of one piece.
     pub range: ByteRange,
-    /// When this many bytes are left, `nearly` is called.
+    /// When this many bytes are left, it is nearly finished.
     pub nearly_at_bytes: u64,
 }
 
@@ -111,7 +126,7 @@ impl PieceClient {
         request: &PieceRequest,
         mut writer: PieceWriter,
         throttle: &Throttle,
-        nearly: impl FnOnce(),
+        tell: impl Fn(News),
     ) -> Result<PieceDigest, FetchError> {
         let (mut conn, head) = self.ask(request).await?;
         match head.status {
@@ -124,7 +139,8 @@ impl PieceClient {
             _ => return Err(PieceFailure::Disconnected.into()),
         }
         let mut buffer = lock(&self.buffers).pop().unwrap_or_else(|| vec![0; CHUNK_BYTES]);
-        let moved = receive(&mut conn, &head.body, &mut buffer, &mut writer, throttle, request, nearly).await;
+        let watch = Watch { clock: &self.env.clock, since: self.env.clock.now(), left: request.range.len, tell };
+        let moved = receive(&mut conn, &head.body, &mut buffer, &mut writer, throttle, request, watch).await;
         lock(&self.buffers).push(buffer);
         moved?;
         self.keep(request.address, conn, head.is_kept);
@@ -220,6 +236,27 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
     Ok(Some(Head { status, len, body: bytes[end..].to_vec(), is_kept }))
 }
 
+/// Sees that a transfer that takes long still moves.
+struct Watch<'a, T> {
+    clock: &'a Clock,
+    /// When there was news last, and how much was left then.
+    since: Instant,
+    left: u64,
+    tell: T,
+}
+
+impl<T: Fn(News)> Watch<'_, T> {
+    fn look(&mut self, left: u64, len: u64) {
+        let now = self.clock.now();
+        if now - self.since >= NEWS_INTERVAL {
+            if self.left - left >= len / NEWS_SHARE {
+                (self.tell)(News::Progressed);
+            }
+            (self.since, self.left) = (now, left);
+        }
+    }
+}
+
 /// Moves a body into the store.
 async fn receive(
     conn: &mut Conn,
@@ -228,9 +265,9 @@ async fn receive(
     writer: &mut PieceWriter,
     throttle: &Throttle,
     request: &PieceRequest,
-    nearly: impl FnOnce(),
+    mut watch: Watch<'_, impl Fn(News)>,
 ) -> Result<(), FetchError> {
-    let mut nearly = Some(nearly);
+    let mut is_nearly_finished = false;
     store(writer, first)?;
     let mut gathered = 0;
     while writer.remaining() > 0 {
@@ -251,11 +288,10 @@ async fn receive(
             store(writer, &buffer[..gathered])?;
             gathered = 0;
         }
-        if writer.remaining() <= request.nearly_at_bytes
-            && let Some(nearly) = nearly.take()
-        {
-            nearly();
+        if writer.remaining() <= request.nearly_at_bytes && !std::mem::replace(&mut is_nearly_finished, true) {
+            (watch.tell)(News::NearlyFinished);
         }
+        watch.look(writer.remaining() - gathered as u64, request.range.len);
     }
     Ok(())
 }

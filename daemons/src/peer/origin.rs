@@ -28,6 +28,9 @@ use stretch::{Stretch, Stretches};
 /// How long the rate is watched before another connection is tried or given up.
 const WINDOW: Duration = Duration::from_millis(250);
 
+/// How often it is told that bytes still arrive, however slowly. A scheduler waits several times as long.
+const NEWS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// One run from the source.
 pub(super) struct OriginRun {
     peer: Peer,
@@ -36,6 +39,8 @@ pub(super) struct OriginRun {
     throttle: Throttle,
     stretches: Stretches,
     bytes: AtomicU64,
+    /// Whether anything has come since that was last told.
+    has_news: AtomicBool,
     /// Connections open, and how many there should be.
     lanes: AtomicU32,
     lane_target: AtomicU32,
@@ -116,6 +121,7 @@ impl OriginRun {
             throttle,
             stretches: Stretches::new(from, to),
             bytes: AtomicU64::new(0),
+            has_news: AtomicBool::new(false),
             lanes: AtomicU32::new(1),
             lane_target: AtomicU32::new(1),
             is_trying: AtomicBool::new(false),
@@ -173,6 +179,7 @@ impl OriginRun {
         lanes.spawn(Lane::new(self.clone(), first).run());
         let mut climb = Climb::new(self.peer.config().source.connection_limit);
         let mut seen = 0;
+        let mut news = tokio::time::interval(NEWS_INTERVAL);
         loop {
             tokio::select! { biased;
                 ended = lanes.join_next() => match ended {
@@ -181,6 +188,9 @@ impl OriginRun {
                     Some(Err(error)) => {
                         return Err(Failure::new(Code::Internal, "a connection to the source ended").because(error).into());
                     }
+                },
+                _ = news.tick() => if self.has_news.swap(false, Ordering::Relaxed) {
+                    self.tell(Input::SourceProgressed { fetch: self.fetch }).await;
                 },
                 () = tokio::time::sleep(WINDOW), if !climb.is_settled() => {
                     let bytes = self.bytes.load(Ordering::Relaxed);

@@ -37,9 +37,6 @@ const HEAD_TERM: Duration = Duration::from_secs(10);
 /// How long a connection may wait for its next request.
 const IDLE_TERM: Duration = Duration::from_secs(60);
 
-/// How long a child may take nothing.
-const SEND_TERM: Duration = Duration::from_secs(30);
-
 /// How long to wait for a piece that was promised and is not even arriving yet: the grant to this
 /// host may be under way.
 const PROMISE_TERM: Duration = Duration::from_secs(2);
@@ -50,8 +47,8 @@ const RELAY_TERM: Duration = Duration::from_secs(10);
 /// Bytes given to sendfile at once.
 const SENDFILE_BYTES: u64 = 1 << 20;
 
-/// A lease is renewed each time this many bytes went out.
-const RENEW_BYTES: u64 = 16 << 20;
+/// How often a lease is renewed while bytes go out, however slowly.
+const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves pieces. Cheap to clone.
 #[derive(Clone)]
@@ -246,7 +243,8 @@ impl PieceServer {
     /// Sends bytes of the content piece by piece: those that are here at once, those that are
     /// arriving as they come. A piece that fails cuts the connection: padding would be a lie.
     async fn send(&self, conn: &mut Conn, stored: &StoredTask, range: ByteRange, ticket: &Ticket) -> io::Result<()> {
-        let (mut at, mut renewed) = (range.start, range.start);
+        let clock = &self.peer.env().clock;
+        let (mut at, mut renewed) = (range.start, clock.now());
         while at < range.end() {
             let plan = stored.plan().ok_or(io::ErrorKind::NotFound)?;
             let piece = plan.piece_at(at).ok_or(io::ErrorKind::NotFound)?;
@@ -263,8 +261,8 @@ impl PieceServer {
             let until = end.min(range.end());
             while at < until {
                 at += self.send_some(conn, &**stored.file(), at, until - at, ticket).await?;
-                if at - renewed >= RENEW_BYTES {
-                    renewed = at;
+                if clock.now() - renewed >= RENEW_INTERVAL {
+                    renewed = clock.now();
                     ticket.desk.inbox.try_tell(Input::UploadProgressed { lease: ticket.lease });
                 }
             }
@@ -301,7 +299,7 @@ impl PieceServer {
         };
         let sent = tokio::select! { biased;
             () = ticket.cut.cancelled() => return Err(io::ErrorKind::TimedOut.into()),
-            sent = timeout(SEND_TERM, sending) => sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
+            sent = sending => sent?,
         };
         if sent == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -242,6 +242,7 @@ impl Session {
     fn grant_input(&self, event: Up) -> Result<Option<Input>, Malformed> {
         let (grant, is_end) = match &event {
             Up::NearlyFinished(nearly) => (nearly.grant, false),
+            Up::Progressed(progressed) => (progressed.grant, false),
             Up::PieceFinished(finished) => (finished.grant, true),
             Up::PieceFailed(failed) => (failed.grant, true),
             _ => return Err(Malformed("a second introduction".to_owned())),
@@ -259,6 +260,7 @@ impl Session {
         }
         let key = GrantKey::from(KeyData::from_ffi(grant));
         Ok(Some(match event {
+            Up::Progressed(_) => Input::Progressed { grant: key },
             Up::PieceFinished(_) => Input::PieceFinished { grant: key },
             Up::PieceFailed(failed) => {
                 Input::PieceFailed { grant: key, failure: convert::piece_failure(failed.failure()) }

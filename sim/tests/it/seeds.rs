@@ -54,14 +54,6 @@ fn the_room_of_a_content_that_is_being_made_durable_can_be_had() {
     holds(include_str!("seeds/settling.json"));
 }
 
-/// Downloads failed for want of room before they had told their callers anything. Each had a ticket for a
-/// descriptor already that nobody could ever redeem, and its content kept its room for a minute: the next
-/// content had none.
-#[test]
-fn a_ticket_that_nobody_got_keeps_no_room() {
-    holds(include_str!("seeds/ticket.json"));
-}
-
 /// Three peers, a seed, a scheduler, and nothing goes wrong: exact bytes, once from the source.
 #[test]
 fn a_calm_world_gets_everything_and_asks_the_source_once() {

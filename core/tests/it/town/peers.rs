@@ -7,7 +7,10 @@ use df_core::piece::{PieceNumber, PiecePlan};
 use df_core::scheduler::PieceFailure;
 use df_core::time::Duration;
 
-use super::{Event, Manner, STALL_LIMIT, SourceManner, SourceRun, ToScheduler, Town, true_digest};
+use super::{
+    Event, Manner, NEWS_INTERVAL, SOURCE_NEWS_INTERVAL, STALL_LIMIT, SourceManner, SourceRun, ToScheduler, Town,
+    true_digest,
+};
 
 impl Town {
     pub(super) fn tell(&mut self, who: usize, input: downloader::Input) {
@@ -82,6 +85,7 @@ impl Town {
         } else {
             self.after(self.piece_time.saturating_sub(self.latency * 2), Event::Nearly(who, fetch));
             self.after(self.piece_time, Event::Arrival(who, fetch));
+            self.every(NEWS_INTERVAL, who, &downloader::Input::FetchProgressed { fetch });
         }
     }
 
@@ -97,6 +101,12 @@ impl Town {
         };
         self.citizens[who].fetches.remove(&fetch);
         self.tell(who, downloader::Input::FetchEnded { fetch, result, elapsed: self.piece_time });
+    }
+
+    /// Says something again and again while a piece is on its way.
+    fn every(&mut self, interval: Duration, who: usize, input: &downloader::Input) {
+        let times = (1..).map(|n| interval * n).take_while(|at| *at < self.piece_time);
+        times.collect::<Vec<_>>().into_iter().for_each(|at| self.after(at, Event::Local(who, input.clone())));
     }
 
     pub(super) fn is_coming(&self, who: usize, piece: PieceNumber) -> bool {
@@ -134,6 +144,7 @@ impl Town {
                 self.citizens[who].source.as_mut().unwrap().next = piece.get();
                 self.tell(who, downloader::Input::SourceStarted { fetch, piece });
                 self.after(self.piece_time, Event::SourceStep(who, fetch));
+                self.every(SOURCE_NEWS_INTERVAL, who, &downloader::Input::SourceProgressed { fetch });
             }
             None => {
                 self.citizens[who].source = None;

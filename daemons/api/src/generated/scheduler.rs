@@ -229,7 +229,7 @@ pub struct AnnounceResponse {
 pub struct HostEvent {
     #[prost(
         oneof = "host_event::Event",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
     )]
     pub event: ::core::option::Option<host_event::Event>,
 }
@@ -269,6 +269,10 @@ pub mod host_event {
         PeerLeft(super::PeerLeft),
         #[prost(message, tag = "16")]
         Deletions(super::Deletions),
+        #[prost(message, tag = "17")]
+        SourceProgressed(super::SourceProgressed),
+        #[prost(message, tag = "18")]
+        Progressed(super::Progressed),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -396,6 +400,12 @@ pub struct SourceStarted {
     #[prost(uint32, tag = "2")]
     pub piece: u32,
 }
+/// Bytes still arrive, though no piece has begun or ended for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SourceProgressed {
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceStored {
     #[prost(uint64, tag = "1")]
@@ -420,6 +430,12 @@ pub struct SourceFailed {
     pub is_changed: bool,
     #[prost(message, optional, tag = "4")]
     pub failure: ::core::option::Option<super::base::FailureDetail>,
+}
+/// No few bytes of a transfer that takes long have come since this was last told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Progressed {
+    #[prost(uint64, tag = "1")]
+    pub grant: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NearlyFinished {

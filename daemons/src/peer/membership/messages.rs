@@ -132,6 +132,7 @@ pub(super) fn deletions(known: &[Deletion]) -> impl Iterator<Item = HostEvent> +
 pub(super) fn report_event(session: u64, report: Report) -> Up {
     match report {
         Report::NearlyFinished { grant } => Up::NearlyFinished(wire::NearlyFinished { grant: grant.0 }),
+        Report::Progressed { grant } => Up::Progressed(wire::Progressed { grant: grant.0 }),
         Report::Finished { grant } => Up::PieceFinished(wire::PieceFinished { grant: grant.0 }),
         Report::Failed { grant, failure } => Up::PieceFailed(wire::PieceFailed {
             grant: grant.0,
@@ -142,6 +143,7 @@ pub(super) fn report_event(session: u64, report: Report) -> Up {
             Up::PlanLearned(wire::PlanLearned { session, plan: Some(convert::plan_message(&plan)), is_ranged, version })
         }
         Report::SourceStarted { piece } => Up::SourceStarted(wire::SourceStarted { session, piece: piece.get() }),
+        Report::SourceProgressed => Up::SourceProgressed(wire::SourceProgressed { session }),
         Report::SourceStored { piece, digest } => {
             Up::SourceStored(wire::SourceStored { session, piece: piece.get(), blake3: digest.as_bytes().to_vec() })
         }

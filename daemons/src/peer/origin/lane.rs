@@ -1,6 +1,7 @@
 //! One connection to the source: a stretch of pieces read into the store, then the next.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use df_api::failure::{Code, Failure};
@@ -99,6 +100,7 @@ impl Lane {
             skip = skip.saturating_sub(1);
         }
         while let Some(mut chunk) = response.chunk().await? {
+            self.run.has_news.store(true, Ordering::Relaxed);
             let skipped = skip.min(chunk.len() as u64);
             skip -= skipped;
             let _ = chunk.split_to(usize::try_from(skipped).unwrap_or(usize::MAX));

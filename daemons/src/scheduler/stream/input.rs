@@ -10,6 +10,7 @@ pub(super) const fn session_of(event: &Up) -> Option<u64> {
         Up::Register(register) => register.session,
         Up::PlanLearned(learned) => learned.session,
         Up::SourceStarted(started) => started.session,
+        Up::SourceProgressed(progressed) => progressed.session,
         Up::SourceStored(stored) => stored.session,
         Up::SourceEnded(ended) => ended.session,
         Up::SourceFailed(failed) => failed.session,
@@ -18,9 +19,12 @@ pub(super) const fn session_of(event: &Up) -> Option<u64> {
         Up::PeerDone(done) => done.session,
         Up::PeerStopped(stopped) => stopped.session,
         Up::PeerLeft(left) => left.session,
-        Up::Host(_) | Up::Deletions(_) | Up::NearlyFinished(_) | Up::PieceFinished(_) | Up::PieceFailed(_) => {
-            return None;
-        }
+        Up::Host(_)
+        | Up::Deletions(_)
+        | Up::NearlyFinished(_)
+        | Up::Progressed(_)
+        | Up::PieceFinished(_)
+        | Up::PieceFailed(_) => return None,
     })
 }
 
@@ -34,6 +38,7 @@ pub(super) fn peer_input(peer: PeerKey, event: Up) -> Result<Input, Malformed> {
             version: learned.version,
         },
         Up::SourceStarted(started) => Input::SourceStarted { peer, piece: started.piece },
+        Up::SourceProgressed(_) => Input::SourceProgressed { peer },
         Up::SourceStored(stored) => {
             Input::SourceStored { peer, piece: stored.piece, digest: convert::piece_digest(&stored.blake3)? }
         }
@@ -51,6 +56,7 @@ pub(super) fn peer_input(peer: PeerKey, event: Up) -> Result<Input, Malformed> {
         | Up::Register(_)
         | Up::Deletions(_)
         | Up::NearlyFinished(_)
+        | Up::Progressed(_)
         | Up::PieceFinished(_)
         | Up::PieceFailed(_) => {
             return Err(Malformed("not an event of a session".to_owned()));

@@ -152,6 +152,19 @@ async fn a_full_store_fails_the_download_and_not_the_daemon() {
     assert!(cluster.download(1, &small.url()).await.unwrap().bytes == small.bytes());
 }
 
+/// Seed 600640 of the fault simulation: the ticket of the download that failed kept the room of its content.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_failed_before_it_began_keeps_no_room() {
+    let quota = Some("1536KiB".parse().unwrap());
+    let cluster = Cluster::start_with(0, 1, |config| config.store.quota = quota).await;
+    let [first, next] = [13, 14].map(|seed| Origin::start(Content::random(seed, MIB)));
+    let (first, next) = (first.await, next.await);
+    first.inject_times(1, Fault::Status(404));
+    assert_eq!(cluster.download(0, &first.url()).await.unwrap_err().code, Code::OriginStatus);
+    assert!(cluster.download(0, &first.url()).await.unwrap().bytes == first.bytes());
+    assert!(cluster.download(0, &next.url()).await.unwrap().bytes == next.bytes());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_s_deadline_ends_its_download() {
     let cluster = Cluster::start(0, 1).await;

@@ -137,10 +137,12 @@ fn translate(peer: PeerKey, report: Report) -> scheduler::Input {
     let key = |grant: downloader::GrantId| GrantKey::from(KeyData::from_ffi(grant.0));
     match report {
         Report::NearlyFinished { grant } => Input::NearlyFinished { grant: key(grant) },
+        Report::Progressed { grant } => Input::Progressed { grant: key(grant) },
         Report::Finished { grant } => Input::PieceFinished { grant: key(grant) },
         Report::Failed { grant, failure } => Input::PieceFailed { grant: key(grant), failure },
         Report::Held { piece } => Input::PieceHeld { peer, piece: piece.get() },
         Report::PlanLearned { plan, is_ranged, version } => Input::PlanLearned { peer, plan, is_ranged, version },
+        Report::SourceProgressed => Input::SourceProgressed { peer },
         Report::SourceStarted { piece } => Input::SourceStarted { peer, piece: piece.get() },
         Report::SourceStored { piece, digest } => Input::SourceStored { peer, piece: piece.get(), digest },
         Report::SourceEnded => Input::SourceEnded { peer },
