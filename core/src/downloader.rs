@@ -183,7 +183,7 @@ impl Machine for Downloader {
             Input::DigestsTold { task, digests } => self.digests_told(now, task, &digests),
             Input::Granted { task, grant, piece, parent } => self.granted(now, task, grant, piece, parent),
             Input::Revoked { task, grant } => self.revoked(now, task, grant),
-            Input::SourceGranted { task, from, to } => self.source_granted(task, from, to),
+            Input::SourceGranted { task, from, to } => self.source_granted(now, task, from, to),
             Input::SourceTrimmed { task, to } => self.source_trimmed(task, to),
             Input::TaskRefused { task, why } => self.task_refused(task, why),
             Input::ParentTold { task, parent, held } => self.parent_told(now, task, parent, held),

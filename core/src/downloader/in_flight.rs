@@ -48,6 +48,7 @@ impl Downloader {
         let failure = {
             let Some(session) = self.sessions.get_mut(&task) else { return self.answer_closed(task) };
             session.note_parent(parent);
+            session.guided(now);
             let piece = session.plan.and_then(|plan| plan.number(piece));
             match piece {
                 None => PieceFailure::Local,
@@ -56,6 +57,7 @@ impl Downloader {
                     self.outbox.push(Output::Report { task, report });
                     return;
                 }
+                Some(piece) if session.adopt(piece, parent, grant) => return,
                 Some(piece) if session.is_in_flight(piece) => PieceFailure::Local,
                 Some(_) if session.in_flight.len() >= IN_FLIGHT_LIMIT => PieceFailure::Local,
                 Some(_) if self.blacklist.is_listed(now, parent) => PieceFailure::Refused,

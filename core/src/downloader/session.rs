@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::event::LinkState;
+use super::event::{GrantId, LinkState};
 use super::in_flight::InFlight;
 use super::parents::{PARENT_LIMIT, Parent};
 use super::source::SourceFetch;
@@ -98,6 +98,19 @@ impl Session {
 
     pub(super) fn is_complete(&self) -> bool {
         self.plan.is_some_and(|plan| self.held.is_complete(&plan))
+    }
+
+    /// The scheduler decides again: it had only been silent for long.
+    pub(super) fn guided(&mut self, now: Instant) {
+        if matches!(self.guidance, Guidance::Alone { .. }) {
+            (self.guidance, self.progressed) = (Guidance::Scheduled, now);
+        }
+    }
+
+    /// Puts a transfer that this peer began by itself under a grant of the same; false if there is none.
+    pub(super) fn adopt(&mut self, piece: PieceNumber, parent: HostId, grant: GrantId) -> bool {
+        let is_it = |f: &&mut InFlight| (f.piece, f.parent, f.grant) == (piece, parent, None);
+        self.in_flight.iter_mut().find(is_it).map(|flight| flight.grant = Some(grant)).is_some()
     }
 
     /// Remembers a parent for the time when the scheduler is away.

@@ -14,8 +14,9 @@ pub(super) struct SourceFetch {
 }
 
 impl Downloader {
-    pub(super) fn source_granted(&mut self, task: TaskId, from: u32, to: Option<u32>) {
-        let Some(session) = self.sessions.get(&task) else { return self.answer_closed(task) };
+    pub(super) fn source_granted(&mut self, now: Instant, task: TaskId, from: u32, to: Option<u32>) {
+        let Some(session) = self.sessions.get_mut(&task) else { return self.answer_closed(task) };
+        session.guided(now);
         if session.source.is_some() || session.guidance != Guidance::Scheduled {
             return;
         }

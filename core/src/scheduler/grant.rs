@@ -12,6 +12,10 @@ use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
 use crate::piece::PieceNumber;
 use crate::time::{Duration, Instant};
 
+/// How long a transfer may stand still that moved, in shortest terms: longer than a parent waits for what it
+/// passes on as it arrives.
+const NEWS_TERM: u32 = 5;
+
 /// The longest a transfer that moves may take, in terms of the first one.
 const LONGEST: u32 = 10;
 
@@ -110,7 +114,7 @@ impl Scheduler {
     /// would only have it begun anew. Who is to be served soon is served by others meanwhile, and at the
     /// end of a download faster parents take over.
     pub(super) fn grant_progressed(&mut self, now: Instant, key: GrantKey) {
-        let (term, most) = (2 * self.config.grant_term_floor, self.config.first_grant_term * LONGEST);
+        let (term, most) = (self.config.grant_term_floor * NEWS_TERM, self.config.first_grant_term * LONGEST);
         if let Some(grant) = self.grants.get_mut(key) {
             grant.deadline = grant.deadline.max((now + term).min(grant.began + most));
         }
@@ -196,8 +200,7 @@ impl Scheduler {
             PieceFailure::Corrupt | PieceFailure::Stalled => (HARD_FAILURE, true),
             PieceFailure::NotFound | PieceFailure::Disconnected => (SOFT_FAILURE, true),
             // Nobody's fault, but the same pair again and again would get nowhere.
-            PieceFailure::Refused | PieceFailure::Aborted => (SOFT_FAILURE, false),
-            PieceFailure::Local => return,
+            PieceFailure::Refused | PieceFailure::Aborted | PieceFailure::Local => (SOFT_FAILURE, false),
         };
         let (parent, child) = (grant.from, grant.to);
         self.pairs.accuse(now, (), (child, parent), points);

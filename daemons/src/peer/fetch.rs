@@ -49,7 +49,7 @@ const IDLE_TERM: Duration = Duration::from_secs(45);
 const NEWS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A transfer moves if at least this part of the piece has come since there was news last.
-const NEWS_SHARE: u64 = 32;
+const NEWS_SHARE: u64 = 128;
 
 /// What there is to tell of a transfer before it ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

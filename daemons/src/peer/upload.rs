@@ -47,6 +47,9 @@ const RELAY_TERM: Duration = Duration::from_secs(10);
 /// Bytes given to sendfile at once.
 const SENDFILE_BYTES: u64 = 1 << 20;
 
+/// Bytes copied to a connection at once where sendfile cannot: few enough to go out within a lease.
+const COPIED_BYTES: usize = 16 * 1024;
+
 /// How often a lease is renewed while bytes go out, however slowly.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -291,7 +294,7 @@ impl PieceServer {
                     stream.async_io(Interest::WRITABLE, send).await
                 }
                 _ => {
-                    let mut chunk = vec![0; allowed.min(CHUNK_BYTES)];
+                    let mut chunk = vec![0; allowed.min(COPIED_BYTES)];
                     file.read_exact_at(&mut chunk, offset)?;
                     conn.write_all(&chunk).await.map(|()| chunk.len())
                 }

@@ -1,5 +1,6 @@
 //! What the daemons' engine has found: each bug as the smallest scenario that showed it, with its story.
 
+use df_sim::turmoil::ledger::Mark;
 use df_sim::turmoil::scenario::Scenario;
 use df_sim::turmoil::world;
 
@@ -52,6 +53,16 @@ fn a_source_that_is_gone_is_given_up_even_by_those_who_have_a_part() {
 #[test]
 fn the_room_of_a_content_that_is_being_made_durable_can_be_had() {
     holds(include_str!("seeds/settling.json"));
+}
+
+/// A content of one piece, over links that take fifty seconds for it: schedulers took the source for dead after
+/// 45 and the seed after 30, gave both up time and again, and fetched everything twice.
+#[test]
+fn slow_links_are_waited_for() {
+    let scenario: Scenario = serde_json::from_str(include_str!("seeds/slow.json")).unwrap();
+    let report = world::run(&scenario, false);
+    assert_eq!((report.violations, report.source_copies), (Vec::new(), 1.0));
+    assert_eq!(report.marks.get(&Mark::GrantRevoked), None);
 }
 
 /// Three peers, a seed, a scheduler, and nothing goes wrong: exact bytes, once from the source.
