@@ -180,6 +180,7 @@ impl Machine for Downloader {
             Input::SchedulerLinked { task } => self.scheduler_linked(now, task),
             Input::SchedulerLost { task } => self.scheduler_lost(now, task),
             Input::PlanTold { task, plan } => self.plan_told(now, task, plan),
+            Input::Reassured { task } => self.reassured(now, task),
             Input::DigestsTold { task, digests } => self.digests_told(now, task, &digests),
             Input::Granted { task, grant, piece, parent } => self.granted(now, task, grant, piece, parent),
             Input::Revoked { task, grant } => self.revoked(now, task, grant),

@@ -277,6 +277,7 @@ impl Scheduler {
                 continue;
             }
             self.escape_to_source(now, key);
+            self.reassure(now, key);
             self.review_pullers(now, key);
             if !self.swarms.contains_key(key) {
                 continue;

@@ -77,6 +77,11 @@ pub enum Input {
         /// The plan.
         plan: PiecePlan,
     },
+    /// The scheduler has nothing for this peer now, and has not forgotten it.
+    Reassured {
+        /// The task.
+        task: TaskId,
+    },
     /// The scheduler told digests.
     DigestsTold {
         /// The task.

@@ -139,6 +139,14 @@ impl Downloader {
         self.outbox.push(Output::Register { task });
     }
 
+    /// The scheduler is there, and looks after the task.
+    pub(super) fn reassured(&mut self, now: Instant, task: TaskId) {
+        if let Some(session) = self.sessions.get_mut(&task) {
+            session.progressed = now;
+            session.guided(now);
+        }
+    }
+
     /// When a session next has to look at its guidance.
     pub(super) fn guidance_deadline(session: &super::session::Session) -> Instant {
         match session.guidance {

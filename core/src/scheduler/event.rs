@@ -351,6 +351,11 @@ pub enum Output {
         /// The plan.
         plan: PiecePlan,
     },
+    /// Tell a peer for which nothing is on its way that it is not forgotten.
+    Reassure {
+        /// The peer.
+        peer: PeerKey,
+    },
     /// Tell a peer digests: entries `from..to` of [`Scheduler::digests`](super::Scheduler::digests).
     TellDigests {
         /// The peer.

@@ -26,6 +26,10 @@ const WAKE_TERM: Duration = Duration::from_secs(5);
 /// A run from the source without a sign of life for this long is given to somebody else.
 pub(super) const SOURCE_TERM: Duration = Duration::from_secs(45);
 
+/// How often those who wait are told that they are not forgotten; after half a minute without a word a peer
+/// goes its own way.
+const REASSURE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long a swarm may hope for a holder (one that re-announces itself after the scheduler's
 /// restart) when nobody may ask the source.
 const HOPE_TERM: Duration = Duration::from_secs(3);
@@ -250,6 +254,25 @@ impl Scheduler {
             let to = (from..count).find(|n| !lacks(n)).unwrap_or(count);
             self.send_to_source(now, key, peer, from, Some(to));
         }
+    }
+
+    /// Tells those for whom nothing is on its way that they are not forgotten, as long as anybody is at the
+    /// source or being served. Else all of them would lose patience at about the same time, and go to a
+    /// source that is slow enough.
+    pub(super) fn reassure(&mut self, now: Instant, key: SwarmKey) {
+        let swarm = &mut self.swarms[key];
+        if now - swarm.reassured < REASSURE_INTERVAL {
+            return;
+        }
+        swarm.reassured = now;
+        let swarm = &self.swarms[key];
+        if swarm.source.runs.is_empty() && swarm.iter().all(|(_, member)| member.coming == 0) {
+            return;
+        }
+        let idle = swarm.iter().filter(|(_, member)| member.coming == 0).map(|(_, member)| member.peer);
+        let waits =
+            idle.filter(|key| self.peers.get(*key).is_some_and(|p| p.puller.is_none() && p.state.is_downloading()));
+        waits.for_each(|peer| self.outbox.push(Output::Reassure { peer }));
     }
 
     /// Lets a seed that has nothing to fetch take over half of the longest run.

@@ -49,6 +49,8 @@ pub(super) struct Swarm {
     pub(super) is_endgame: bool,
     /// Pieces that came by grants.
     pub(super) delivered: u64,
+    /// When those who wait were last told that they are not forgotten.
+    pub(super) reassured: Instant,
     /// Transfers begun a second time because the first was slow.
     pub(super) second_starts: u64,
     /// What a transfer brings, smoothed over many, in bytes a millisecond; 0 while unknown.
@@ -88,6 +90,7 @@ impl Swarm {
             wanting: 0,
             is_endgame: false,
             delivered: 0,
+            reassured: now,
             second_starts: 0,
             pace: 0,
             source: SourceBook::new(false),

@@ -126,6 +126,18 @@ fn what_is_slow_is_not_taken_for_dead() {
     assert!(town.source_total() <= 5 && town.listed.is_empty(), "{}", town.source_total());
 }
 
+/// Seed 734556 of the fault simulation: whoever heard nothing for half a minute went to the source by itself.
+#[test]
+fn those_who_wait_for_a_slow_source_do_not_storm_it() {
+    let config = SchedulerConfig { relay_depth_limit: 0, ..SchedulerConfig::default() };
+    let mut town = Town::with(config, 1, 12, 2);
+    town.piece_time = Duration::from_secs(40);
+    town.open_all();
+    town.finish(LIMIT * 20);
+    assert!(town.ordinary().all(|who| town.succeeded(who)), "{}", town.progress());
+    assert!(town.source_total() <= 6, "{} pieces from the source", town.source_total());
+}
+
 /// Links were fast, and are limited to a little in mid-download: transfers take many times as long as is
 /// allowed for what was seen of them.
 #[test]

@@ -40,6 +40,7 @@ impl Driver<Scheduler> for Effects {
                 let version = machine.source_version(peer);
                 books.tell(peer, |session| Down::Plan(wire::TellPlan { session, plan, stamp, version }));
             }
+            Output::Reassure { peer } => books.tell(peer, |session| Down::Reassure(wire::Reassure { session })),
             Output::TellDigests { peer, from, to } => {
                 let known = machine.digests(peer).get(from as usize..to as usize).unwrap_or_default();
                 let digests = Some(convert::digests_message(known));

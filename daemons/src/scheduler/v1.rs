@@ -243,6 +243,7 @@ impl V1 {
                 None => false,
             },
             Output::TellPlan { peer, .. }
+            | Output::Reassure { peer }
             | Output::TellDigests { peer, .. }
             | Output::TrimSource { peer, .. }
             | Output::Revoke { peer, .. }

@@ -251,7 +251,7 @@ impl Lean {
                     self.tally.hosts[listed].is_listed = true;
                 }
             }
-            Output::TellDigests { .. } => self.tally.messages += 1,
+            Output::TellDigests { .. } | Output::Reassure { .. } => self.tally.messages += 1,
             Output::TellPlan { .. } | Output::OfferParents { .. } | Output::TaskTold { .. } => {}
             // Whoever is refused or told to give up is found unfinished at the end.
             Output::Refuse { .. } | Output::FailTask { .. } | Output::Forget { .. } => {}

@@ -78,6 +78,7 @@ impl Town {
                 self.citizens[who].peer_key = Some(peer);
             }
             Output::Refuse { why, .. } => panic!("refused: {why:?}"),
+            Output::Reassure { peer } => self.send(peer, downloader::Input::Reassured { task }),
             Output::TellPlan { peer, plan } => self.send(peer, downloader::Input::PlanTold { task, plan }),
             Output::TellDigests { peer, from, to } => {
                 let digests = self.scheduler.as_ref().unwrap().digests(peer)[from as usize..to as usize].to_vec();

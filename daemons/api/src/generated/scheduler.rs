@@ -488,7 +488,7 @@ pub struct PeerLeft {
 pub struct SchedulerEvent {
     #[prost(
         oneof = "scheduler_event::Event",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
     )]
     pub event: ::core::option::Option<scheduler_event::Event>,
 }
@@ -518,7 +518,15 @@ pub mod scheduler_event {
         FailTask(super::FailTask),
         #[prost(message, tag = "11")]
         Forget(super::Forget),
+        #[prost(message, tag = "12")]
+        Reassure(super::Reassure),
     }
+}
+/// Nothing is on its way to the peer now, but it is not forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reassure {
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Registered {

@@ -62,6 +62,7 @@ impl Keeper {
                 let plan = convert::plan(told.plan.unwrap_or_default())?;
                 self.task(told.session).map(|task| Input::PlanTold { task, plan })
             }
+            Down::Reassure(told) => self.task(told.session).map(|task| Input::Reassured { task }),
             Down::Digests(told) => {
                 let digests = convert::digests(&told.digests.unwrap_or_default())?;
                 self.task(told.session).map(|task| Input::DigestsTold { task, digests })

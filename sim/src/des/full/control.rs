@@ -86,6 +86,7 @@ impl Full {
             Output::TellPlan { peer, plan } => {
                 self.send(peer, |task| downloader::Input::PlanTold { task, plan });
             }
+            Output::Reassure { peer } => self.send(peer, |task| downloader::Input::Reassured { task }),
             Output::TellDigests { peer, from, to } => {
                 let digests = self.scheduler.digests(peer)[from as usize..to as usize].to_vec();
                 self.send(peer, |task| downloader::Input::DigestsTold { task, digests });
