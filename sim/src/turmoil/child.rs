@@ -15,6 +15,9 @@ use super::world::Report;
 /// A run that takes longer than this has hung, in real time.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Bytes of a run's output that are kept: many times those of the longest run that ends.
+const OUTPUT_LIMIT: u64 = 256 << 20;
+
 /// How often a child is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -69,11 +72,13 @@ fn bounded(mut command: Command) -> Result<Left> {
     })
 }
 
+/// Reads a pipe to its end, and keeps what it begins with: a run that hangs in a circle writes for ever.
 fn drain(pipe: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
         // What was read before it broke is all there is.
-        let _ = pipe.read_to_end(&mut bytes);
+        let _ = pipe.by_ref().take(OUTPUT_LIMIT).read_to_end(&mut bytes);
+        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
