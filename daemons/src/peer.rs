@@ -27,7 +27,7 @@ use std::time::Duration;
 use df_api::failure::{Code, Failure};
 use df_api::scheduler as wire;
 use df_api::task::TaskRequest;
-use df_core::downloader::{Downloader, Input, Opening};
+use df_core::downloader::{DownloadFailure, Downloader, Input, Opening};
 use df_core::id::{PeerId, TaskId};
 use df_core::piece::{Order, PiecePlan};
 use df_core::uploader::Uploader;
@@ -362,6 +362,20 @@ impl Peer {
         tracing::warn!(%task, "the content file was written to by somebody else: the task is dropped");
         self.forget_task(task);
         None
+    }
+
+    /// Drops what is stored of a task that has changed at its source. A download of it that was opened
+    /// meanwhile ends with that: it would go on with a content that is not there.
+    fn forget_changed(&self, task: &TaskId) {
+        if let Some(job) = self.close_job(task) {
+            let closed = Input::TaskClosed { task: *task };
+            if !self.0.downloader.try_tell(closed.clone()) {
+                let downloader = self.0.downloader.clone();
+                tokio::spawn(async move { downloader.tell(closed).await });
+            }
+            job.finish(Err(job.failure(DownloadFailure::SourceChanged)));
+        }
+        self.forget_task(task);
     }
 
     /// Drops what is stored of a task: it is not, or no longer, what it should be.

@@ -251,10 +251,7 @@ async fn fetch_piece(
     let parent = peer.links().parent(&parent).ok_or(PieceFailure::Disconnected)?;
     let range = job.stored.plan().ok_or(PieceFailure::Local)?.range(piece);
     let Some(writer) = job.stored.begin(piece) else {
-        if job.stored.is_gone() {
-            let gone = Failure::new(Code::Busy, format!("what was stored of {} was dropped", job.request.shown()));
-            give_up(peer, job, piece, gone.hint("run the same command again: it starts anew")).await;
-        }
+        give_up_if_gone(peer, job, piece).await;
         return Err(PieceFailure::Local);
     };
     let _ = claim.set(writer.incoming());
@@ -289,6 +286,14 @@ async fn fetch_piece(
 async fn give_up(peer: &Peer, job: &Job, piece: PieceNumber, failure: Failure) {
     job.note_failure(failure);
     peer.downloader().tell(Input::PieceKept { task: job.task, piece, result: Err(StoreFailed) }).await;
+}
+
+/// Ends a download of which the stored task was dropped meanwhile.
+pub(super) async fn give_up_if_gone(peer: &Peer, job: &Job, piece: PieceNumber) {
+    if job.stored.is_gone() {
+        let gone = Failure::new(Code::Busy, format!("what was stored of {} was dropped", job.request.shown()));
+        give_up(peer, job, piece, gone.hint("run the same command again: it starts anew")).await;
+    }
 }
 
 /// Asks a parent what it has; an answer that cannot be had is no answer.

@@ -149,7 +149,7 @@ impl Keeper {
                 peer.note_deletion(task, deleted).await;
             });
         } else {
-            self.peer.forget_task(&task);
+            self.peer.forget_changed(&task);
         }
     }
 

@@ -11,6 +11,7 @@ use df_core::planted::{Bug, is_planted};
 
 use super::stretch::{FIRST_LEN, Stretch};
 use super::{Broken, OriginRun};
+use crate::peer::effects::give_up_if_gone;
 use crate::peer::source::{SourceRange, SourceRequest, SourceResponse, Trust};
 use crate::peer::store::PieceWriter;
 
@@ -216,6 +217,7 @@ impl Lane {
             self.run.tell(Input::SourceStarted { fetch: self.run.fetch, piece }).await;
             return Ok(Step::Write);
         }
+        give_up_if_gone(&self.run.peer, &self.run.job, piece).await;
         // It is here, or comes from a parent. One piece is read over; several are worth a new request.
         let beyond = self.next_offset(piece.get() + 1);
         match beyond {

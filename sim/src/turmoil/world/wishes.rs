@@ -74,11 +74,12 @@ impl World<'_> {
             if let Some(outcome) = self.failed(&wish) {
                 // Room that another download of the same host takes comes back when that is done.
                 let lacks_room = matches!(&outcome, Outcome::Failed { code, .. } if code == "NO_SPACE");
-                wish.tries -= u32::from(lacks_room && busy.contains(&wish.host));
+                let has_to_come = self.must_come(&wish.act);
+                wish.tries -= u32::from(lacks_room && has_to_come && busy.contains(&wish.host));
                 wish.last = Some(outcome);
                 wish.entry = None;
                 wish.not_before_ms = self.now_ms + (RETRY_MS << wish.tries.min(5)) / 2;
-                if wish.tries >= FINAL_TRIES[usize::from(!self.must_come(&wish.act))] {
+                if wish.tries >= FINAL_TRIES[usize::from(!has_to_come)] {
                     checks::gave_up(self, &wish);
                     continue;
                 }
