@@ -65,6 +65,13 @@ fn slow_links_are_waited_for() {
     assert_eq!(report.marks.get(&Mark::GrantRevoked), None);
 }
 
+/// A content changed, and a scheduler told who had it to forget it. A download begun since lost what it wrote to,
+/// could store no piece, and asked the source for all of it again and again.
+#[test]
+fn a_download_whose_content_is_forgotten_under_it_ends() {
+    holds(include_str!("seeds/gone.json"));
+}
+
 /// Three peers, a seed, a scheduler, and nothing goes wrong: exact bytes, once from the source.
 #[test]
 fn a_calm_world_gets_everything_and_asks_the_source_once() {
