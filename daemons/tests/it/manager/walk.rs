@@ -104,7 +104,9 @@ async fn cve_2025_59345_cve_2026_24124_cve_2026_49254_no_call_is_answered_withou
     }
     let expired = manager.token(&SCOPES, 1).await;
     let right = tokens[0].1.clone();
-    let nearly = format!("{}A", &right[..right.len() - 1]);
+    let (head, tail) = right.split_at(right.len() / 2);
+    let other = if tail.starts_with('A') { 'B' } else { 'A' };
+    let nearly = format!("{head}{other}{}", &tail[1..]);
     let bad = [None, Some(""), Some("dragonfly"), Some(nearly.as_str()), Some(expired.as_str())];
     for (path, scope) in CALLS.into_iter().filter(|(_, scope)| *scope != "nothing") {
         for token in bad {
