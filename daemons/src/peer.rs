@@ -120,8 +120,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.job.leave() && self.job.outcome().borrow().is_none() && self.peer.close_job(&self.job.task).is_some() {
-            let (inbox, task) = (self.peer.0.downloader.clone(), self.job.task);
-            tokio::spawn(async move { inbox.tell(Input::TaskClosed { task }).await });
+            self.peer.tell_closed(self.job.task);
         }
     }
 }
@@ -222,6 +221,15 @@ impl Peer {
         let job = lock(&self.0.jobs).remove(task)?;
         job.stored.end_download();
         Some(job)
+    }
+
+    /// Tells the downloader that a job was closed, from where nothing can be waited for.
+    fn tell_closed(&self, task: TaskId) {
+        let closed = Input::TaskClosed { task };
+        if !self.0.downloader.try_tell(closed.clone()) {
+            let downloader = self.0.downloader.clone();
+            tokio::spawn(async move { downloader.tell(closed).await });
+        }
     }
 
     /// Joins the download of a task, beginning it if nobody has.
@@ -368,11 +376,7 @@ impl Peer {
     /// meanwhile ends with that: it would go on with a content that is not there.
     fn forget_changed(&self, task: &TaskId) {
         if let Some(job) = self.close_job(task) {
-            let closed = Input::TaskClosed { task: *task };
-            if !self.0.downloader.try_tell(closed.clone()) {
-                let downloader = self.0.downloader.clone();
-                tokio::spawn(async move { downloader.tell(closed).await });
-            }
+            self.tell_closed(*task);
             job.finish(Err(job.failure(DownloadFailure::SourceChanged)));
         }
         self.forget_task(task);

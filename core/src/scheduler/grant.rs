@@ -183,8 +183,8 @@ impl Scheduler {
         }
         let is_lost = !swarm.has(seat.row, piece) && !swarm.expects(seat.row, piece);
         let mut at = 0;
-        while let Some(key) = self.peers[child].outbound.get(at).copied().filter(|_| is_lost) {
-            if self.grants[key].piece == piece {
+        while let Some(key) = self.peers[child].outbound.get(at).copied() {
+            if is_lost && self.grants[key].piece == piece {
                 self.revoke(now, key);
             } else {
                 at += 1;

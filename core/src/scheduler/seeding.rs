@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use super::Scheduler;
 use super::event::{HostKey, Output, PeerKey, TaskFailure};
 use super::host::{Peer, SwarmKey};
-use super::member::Member;
 use super::swarm::Swarm;
 use crate::lifecycle::{PeerState, TaskState};
 use crate::piece::{PieceNumber, PiecePlan};
@@ -269,10 +268,8 @@ impl Scheduler {
         if swarm.source.runs.is_empty() && swarm.iter().all(|(_, member)| member.coming == 0) {
             return;
         }
-        let idle = swarm.iter().filter(|(_, member)| member.coming == 0).map(|(_, member)| member.peer);
-        let waits =
-            idle.filter(|key| self.peers.get(*key).is_some_and(|p| p.puller.is_none() && p.state.is_downloading()));
-        waits.for_each(|peer| self.outbox.push(Output::Reassure { peer }));
+        let waiting = swarm.iter().filter(|(_, member)| member.is_wanting && member.coming == 0);
+        waiting.for_each(|(_, member)| self.outbox.push(Output::Reassure { peer: member.peer }));
     }
 
     /// Lets a seed that has nothing to fetch take over half of the longest run.
@@ -303,10 +300,7 @@ impl Scheduler {
     fn despair(&mut self, now: Instant, key: SwarmKey) {
         let spares_pullers = self.pull_from_source(now, key);
         let swarm = &mut self.swarms[key];
-        let waits = |member: &Member| {
-            self.peers.get(member.peer).is_some_and(|p| p.puller.is_none() && p.state.is_downloading())
-        };
-        if spares_pullers && !swarm.iter().any(|(_, member)| waits(member)) {
+        if spares_pullers && !swarm.iter().any(|(_, member)| member.is_wanting) {
             swarm.source.hopeless_since = None;
             return;
         }

@@ -139,8 +139,8 @@ impl PieceClient {
             _ => return Err(PieceFailure::Disconnected.into()),
         }
         let mut buffer = lock(&self.buffers).pop().unwrap_or_else(|| vec![0; CHUNK_BYTES]);
-        let watch = Watch { clock: &self.env.clock, since: self.env.clock.now(), left: request.range.len, tell };
-        let moved = receive(&mut conn, &head.body, &mut buffer, &mut writer, throttle, request, watch).await;
+        let watch = Watch::new(&self.env.clock, request, tell);
+        let moved = receive(&mut conn, &head.body, &mut buffer, &mut writer, throttle, watch).await;
         lock(&self.buffers).push(buffer);
         moved?;
         self.keep(request.address, conn, head.is_kept);
@@ -236,20 +236,30 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
     Ok(Some(Head { status, len, body: bytes[end..].to_vec(), is_kept }))
 }
 
-/// Sees that a transfer that takes long still moves.
+/// Sees what there is to tell of a transfer under way.
 struct Watch<'a, T> {
     clock: &'a Clock,
+    request: &'a PieceRequest,
+    is_nearly_finished: bool,
     /// When there was news last, and how much was left then.
     since: Instant,
     left: u64,
     tell: T,
 }
 
-impl<T: Fn(News)> Watch<'_, T> {
-    fn look(&mut self, left: u64, len: u64) {
+impl<'a, T: Fn(News)> Watch<'a, T> {
+    fn new(clock: &'a Clock, request: &'a PieceRequest, tell: T) -> Self {
+        Self { clock, request, is_nearly_finished: false, since: clock.now(), left: request.range.len, tell }
+    }
+
+    /// So many bytes are still to be written, and so many of them to come.
+    fn look(&mut self, unwritten: u64, left: u64) {
+        if unwritten <= self.request.nearly_at_bytes && !std::mem::replace(&mut self.is_nearly_finished, true) {
+            (self.tell)(News::NearlyFinished);
+        }
         let now = self.clock.now();
         if now - self.since >= NEWS_INTERVAL {
-            if self.left - left >= len / NEWS_SHARE {
+            if self.left - left >= self.request.range.len / NEWS_SHARE {
                 (self.tell)(News::Progressed);
             }
             (self.since, self.left) = (now, left);
@@ -264,10 +274,8 @@ async fn receive(
     buffer: &mut [u8],
     writer: &mut PieceWriter,
     throttle: &Throttle,
-    request: &PieceRequest,
     mut watch: Watch<'_, impl Fn(News)>,
 ) -> Result<(), FetchError> {
-    let mut is_nearly_finished = false;
     store(writer, first)?;
     let mut gathered = 0;
     while writer.remaining() > 0 {
@@ -288,10 +296,7 @@ async fn receive(
             store(writer, &buffer[..gathered])?;
             gathered = 0;
         }
-        if writer.remaining() <= request.nearly_at_bytes && !std::mem::replace(&mut is_nearly_finished, true) {
-            (watch.tell)(News::NearlyFinished);
-        }
-        watch.look(writer.remaining() - gathered as u64, request.range.len);
+        watch.look(writer.remaining(), writer.remaining() - gathered as u64);
     }
     Ok(())
 }

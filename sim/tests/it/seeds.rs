@@ -2,12 +2,16 @@
 
 use df_sim::turmoil::ledger::Mark;
 use df_sim::turmoil::scenario::Scenario;
-use df_sim::turmoil::world;
+use df_sim::turmoil::world::{self, Report};
+
+fn run(text: &str) -> Report {
+    let scenario: Scenario = serde_json::from_str(text).unwrap();
+    world::run(&scenario, false)
+}
 
 /// Runs a scenario; it has to end well.
 fn holds(text: &str) {
-    let scenario: Scenario = serde_json::from_str(text).unwrap();
-    let report = world::run(&scenario, false);
+    let report = run(text);
     assert_eq!(report.violations, []);
     assert!(report.outcomes.contains_key("done"), "{:?}", report.outcomes);
 }
@@ -59,8 +63,7 @@ fn the_room_of_a_content_that_is_being_made_durable_can_be_had() {
 /// 45 and the seed after 30, gave both up time and again, and fetched everything twice.
 #[test]
 fn slow_links_are_waited_for() {
-    let scenario: Scenario = serde_json::from_str(include_str!("seeds/slow.json")).unwrap();
-    let report = world::run(&scenario, false);
+    let report = run(include_str!("seeds/slow.json"));
     assert_eq!((report.violations, report.source_copies), (Vec::new(), 1.0));
     assert_eq!(report.marks.get(&Mark::GrantRevoked), None);
 }

@@ -105,8 +105,9 @@ impl Town {
 
     /// Says something again and again while a piece is on its way.
     fn every(&mut self, interval: Duration, who: usize, input: &downloader::Input) {
-        let times = (1..).map(|n| interval * n).take_while(|at| *at < self.piece_time);
-        times.collect::<Vec<_>>().into_iter().for_each(|at| self.after(at, Event::Local(who, input.clone())));
+        let piece_time = self.piece_time;
+        let times = (1..).map(|n| interval * n).take_while(|at| *at < piece_time);
+        times.for_each(|at| self.after(at, Event::Local(who, input.clone())));
     }
 
     pub(super) fn is_coming(&self, who: usize, piece: PieceNumber) -> bool {

@@ -68,10 +68,10 @@ impl World<'_> {
         let busy: BTreeSet<u32> = wishes.iter().filter(|wish| self.is_under_way(wish)).map(|wish| wish.host).collect();
         let mut still = Vec::new();
         for mut wish in wishes {
-            if self.has_come(&wish) {
-                continue;
-            }
-            if let Some(outcome) = self.failed(&wish) {
+            if let Some(outcome) = self.ended(&wish) {
+                if self.is_had(&wish, &outcome) {
+                    continue;
+                }
                 // Room that another download of the same host takes comes back when that is done.
                 let lacks_room = matches!(&outcome, Outcome::Failed { code, .. } if code == "NO_SPACE");
                 let has_to_come = self.must_come(&wish.act);
@@ -103,24 +103,17 @@ impl World<'_> {
         wish.entry.is_some() && self.ended(wish).is_none()
     }
 
-    fn failed(&self, wish: &Wish) -> Option<Outcome> {
-        self.ended(wish).filter(|outcome| !matches!(outcome, Outcome::Done { .. } | Outcome::Wrong(_)))
-    }
-
-    /// Whether it has been had, right or wrong.
-    fn has_come(&self, wish: &Wish) -> bool {
-        match self.ended(wish) {
-            Some(Outcome::Done { local_bytes, .. }) => {
-                if let Some(mark) = self.deaths.get(&wish.host).filter(|_| local_bytes > 0) {
+    /// Whether a try brought it, right or wrong.
+    fn is_had(&self, wish: &Wish, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Done { local_bytes, .. } => {
+                if let Some(mark) = self.deaths.get(&wish.host).filter(|_| *local_bytes > 0) {
                     self.ledger().mark(*mark);
                 }
-                true
             }
-            Some(Outcome::Wrong(what)) => {
-                self.ledger().violate("bytes-of-one-version", what);
-                true
-            }
-            _ => false,
+            Outcome::Wrong(what) => self.ledger().violate("bytes-of-one-version", what.clone()),
+            _ => return false,
         }
+        true
     }
 }
