@@ -375,11 +375,12 @@ impl Peer {
     /// Drops what is stored of a task that has changed at its source. A download of it that was opened
     /// meanwhile ends with that: it would go on with a content that is not there.
     fn forget_changed(&self, task: &TaskId) {
-        if let Some(job) = self.close_job(task) {
-            self.tell_closed(*task);
+        let closed = self.close_job(task).inspect(|_| self.tell_closed(*task));
+        // Before anybody hears of it: who tries again at once would open what is about to go.
+        self.forget_task(task);
+        if let Some(job) = closed {
             job.finish(Err(job.failure(DownloadFailure::SourceChanged)));
         }
-        self.forget_task(task);
     }
 
     /// Drops what is stored of a task: it is not, or no longer, what it should be.
