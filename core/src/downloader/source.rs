@@ -11,6 +11,8 @@ use crate::time::Instant;
 #[derive(Clone, Debug)]
 pub(super) struct SourceFetch {
     pub(super) fetch: FetchId,
+    /// The first piece it was asked for.
+    from: u32,
 }
 
 impl Downloader {
@@ -34,16 +36,19 @@ impl Downloader {
     pub(super) fn begin_source(&mut self, task: TaskId, from: u32, to: Option<u32>) {
         let fetch = self.next_fetch();
         if let Some(session) = self.sessions.get_mut(&task) {
-            session.source = Some(SourceFetch { fetch });
+            session.source = Some(SourceFetch { fetch, from });
             self.fetches.insert(fetch, task);
             self.outbox.push(Output::FetchSource { fetch, task, from, to });
         }
     }
 
     pub(super) fn source_trimmed(&mut self, task: TaskId, to: u32) {
-        let source = self.sessions.get(&task).and_then(|session| session.source.as_ref());
-        if let Some(fetch) = source.map(|source| source.fetch) {
-            self.outbox.push(Output::TrimSource { fetch, to });
+        let Some(source) = self.sessions.get(&task).and_then(|session| session.source.as_ref()) else { return };
+        if to > source.from {
+            self.outbox.push(Output::TrimSource { fetch: source.fetch, to });
+        } else {
+            // Nothing of it is left. If the source hangs, the next run must not wait for this one.
+            self.abort_source(task);
         }
     }
 

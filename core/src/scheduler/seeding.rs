@@ -239,9 +239,10 @@ impl Scheduler {
     pub(super) fn escape_to_source(&mut self, now: Instant, key: SwarmKey) {
         let swarm = &self.swarms[key];
         let Some(plan) = swarm.plan.filter(|_| swarm.source.exists && swarm.source.runs.is_empty()) else { return };
-        let is_stuck = |peer: PeerKey| {
-            let peer = &self.peers[peer];
-            peer.can_fetch_source && now - peer.served >= self.config.source_escape
+        let is_stuck = |key: PeerKey| {
+            let peer = &self.peers[key];
+            let has_waited = now - peer.served >= self.config.source_escape;
+            has_waited && peer.can_fetch_source && !swarm.source.has_failed(key)
         };
         let hungry = swarm.hungry.rows().iter().filter_map(|row| Some((*row, swarm.member(*row)?)));
         let stuck = hungry.filter(|(_, m)| m.coming == 0 && is_stuck(m.peer)).min_by_key(|(row, _)| *row);

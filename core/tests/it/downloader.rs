@@ -156,6 +156,23 @@ fn a_piece_the_source_brings_is_not_fetched_from_a_parent_again_and_again() {
     assert_eq!(told, [Output::KeepPiece { task: TASK, piece, digest }]);
 }
 
+/// Seed 761632 of the fault simulation: the source hung, the run was given up and granted anew, and the
+/// request that hung stood in the way.
+#[test]
+fn a_run_of_which_nothing_is_left_makes_way_for_the_next() {
+    let mut bench = Bench::new(true);
+    let run = |from, to| Input::SourceGranted { task: TASK, from, to: Some(to) };
+    let begun = bench.tell(run(1, 3));
+    let [Output::FetchSource { fetch, from: 1, .. }] = begun[..] else { panic!("{begun:?}") };
+    assert_eq!(bench.tell(run(1, 3)), [], "it is at it");
+    let trim = |to| Input::SourceTrimmed { task: TASK, to };
+    assert_eq!(bench.tell(trim(2)), [Output::TrimSource { fetch, to: 2 }]);
+    assert_eq!(bench.tell(trim(1)), [Output::AbortSource { fetch }]);
+    let again = bench.tell(run(1, 3));
+    assert!(matches!(again[..], [Output::FetchSource { fetch: next, from: 1, .. }] if next != fetch), "{again:?}");
+    assert_eq!(bench.tell(Input::SourceEnded { fetch, result: Ok(()) }), [], "the first is over");
+}
+
 #[test]
 fn a_revoked_transfer_is_given_up_and_its_late_end_ignored() {
     let mut bench = Bench::new(true);

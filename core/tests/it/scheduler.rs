@@ -234,6 +234,22 @@ fn a_source_that_fails_is_tried_by_others_but_never_stormed() {
     assert!(town.source_sent.values().all(|sent| *sent <= 1), "{:?}", town.source_sent);
 }
 
+/// Seed 761632 of the fault simulation: the timer that sends a peer to the source when parents are stuck
+/// sent the seed peer again and again that had just been given up there.
+#[test]
+fn who_waited_for_a_source_that_hangs_is_not_sent_there_again() {
+    let escape = Duration::from_secs(1);
+    let config = SchedulerConfig { source_escape: escape, fills_slots: true, ..SchedulerConfig::default() };
+    let mut town = Town::with(config, 1, 2, 10);
+    town.citizens[1..].iter_mut().for_each(|citizen| citizen.may_fetch_source = false);
+    town.open_all();
+    town.run_until(LIMIT, |town| town.source_total() == 4);
+    town.source = SourceManner::Hangs;
+    town.finish(LIMIT);
+    assert!(town.ordinary().all(|who| town.citizens[who].outcome == Some(Err(DownloadFailure::Source))));
+    assert_eq!(town.source_runs, 1);
+}
+
 #[test]
 fn a_source_that_changes_ends_in_a_typed_failure_for_everybody() {
     let mut town = Town::new(1, 5, 30);

@@ -47,6 +47,8 @@ pub(crate) enum SourceManner {
     Fails(SourceFailure),
     /// Never says how long the content is before its end.
     Streams,
+    /// Sends nothing any more.
+    Hangs,
 }
 
 /// One host with its daemon.
@@ -104,6 +106,8 @@ pub(crate) struct Town {
     pub(crate) source: SourceManner,
     /// How often each piece left the source.
     pub(crate) source_sent: BTreeMap<u32, u32>,
+    /// How often somebody was sent to the source.
+    pub(crate) source_runs: u32,
     /// Every piece that was begun: who, from whom.
     pub(crate) transfers: Vec<(usize, usize, u32)>,
     pub(crate) listed: Vec<HostId>,
@@ -152,6 +156,7 @@ impl Town {
             piece_time: Duration::from_millis(100),
             source: SourceManner::Serves,
             source_sent: BTreeMap::new(),
+            source_runs: 0,
             transfers: Vec::new(),
             listed: Vec::new(),
             story: std::collections::VecDeque::new(),

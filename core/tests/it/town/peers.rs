@@ -45,6 +45,7 @@ impl Town {
             }
             Output::DropPiece { .. } => {}
             Output::FetchSource { fetch, from, to, .. } => {
+                self.source_runs += 1;
                 self.citizens[who].source = Some(SourceRun { fetch, next: from, to });
                 self.after(self.latency, Event::SourceAnswer(who, fetch));
             }
@@ -117,7 +118,8 @@ impl Town {
     }
 
     pub(super) fn source_answer(&mut self, who: usize, fetch: FetchId) {
-        if self.citizens[who].source.as_ref().is_none_or(|run| run.fetch != fetch) {
+        let is_over = self.citizens[who].source.as_ref().is_none_or(|run| run.fetch != fetch);
+        if is_over || self.source == SourceManner::Hangs {
             return;
         }
         if let SourceManner::Fails(failure) = self.source {
@@ -160,6 +162,9 @@ impl Town {
 
     pub(super) fn source_step(&mut self, who: usize, fetch: FetchId) {
         let Some(run) = self.citizens[who].source.as_mut().filter(|run| run.fetch == fetch) else { return };
+        if self.source == SourceManner::Hangs {
+            return;
+        }
         if let SourceManner::Fails(failure) = self.source {
             self.citizens[who].source = None;
             return self.tell(who, downloader::Input::SourceEnded { fetch, result: Err(failure) });
