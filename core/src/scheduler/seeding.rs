@@ -235,18 +235,26 @@ impl Scheduler {
     }
 
     /// Sends a peer to the source for what it lacks though others have it: nothing has come from them
-    /// for too long. One such peer at a time; the others get it from there.
+    /// for too long. One such peer at a time; the others get it from there. If all who could be sent have
+    /// failed there, and nothing moves anywhere in the swarm, one of them is told that it cannot go on.
     pub(super) fn escape_to_source(&mut self, now: Instant, key: SwarmKey) {
         let swarm = &self.swarms[key];
         let Some(plan) = swarm.plan.filter(|_| swarm.source.exists && swarm.source.runs.is_empty()) else { return };
-        let is_stuck = |key: PeerKey| {
-            let peer = &self.peers[key];
-            let has_waited = now - peer.served >= self.config.source_escape;
-            has_waited && peer.can_fetch_source && !swarm.source.has_failed(key)
+        let is_stuck = |peer: PeerKey| {
+            let peer = &self.peers[peer];
+            peer.can_fetch_source && now - peer.served >= self.config.source_escape
         };
         let hungry = swarm.hungry.rows().iter().filter_map(|row| Some((*row, swarm.member(*row)?)));
-        let stuck = hungry.filter(|(_, m)| m.coming == 0 && is_stuck(m.peer)).min_by_key(|(row, _)| *row);
-        let Some((row, peer)) = stuck.map(|(row, member)| (row, member.peer)) else { return };
+        let stuck = hungry.filter(|(_, m)| m.coming == 0 && is_stuck(m.peer));
+        let stuck = stuck.map(|(row, m)| (swarm.source.has_failed(m.peer), row, m.peer));
+        let Some((has_failed, row, peer)) = stuck.min_by_key(|(has_failed, row, _)| (*has_failed, *row)) else { return };
+        if has_failed {
+            if swarm.iter().all(|(_, member)| member.coming == 0) {
+                self.outbox.push(Output::FailTask { peer, why: TaskFailure::Source });
+                self.peer_stopped(now, peer);
+            }
+            return;
+        }
         let count = plan.count().filter(|_| swarm.is_ranged);
         let Some(count) = count else { return self.send_to_source(now, key, peer, 0, None) };
         let lacks = |n: &u32| plan.number(*n).is_some_and(|piece| !swarm.has(row, piece));

@@ -250,6 +250,21 @@ fn who_waited_for_a_source_that_hangs_is_not_sent_there_again() {
     assert_eq!(town.source_runs, 1);
 }
 
+/// Seed 901122 of the fault simulation: neither the source nor the only holder was of use, and the wish
+/// waited for one of them for ever.
+#[test]
+fn with_a_corrupt_holder_and_a_source_that_hangs_a_wish_fails() {
+    let mut town = Town::new(1, 1, 10);
+    town.open(0);
+    town.finish(LIMIT);
+    town.citizens[0].manner = Manner::Corrupt;
+    town.source = SourceManner::Hangs;
+    town.open(1);
+    town.finish(LIMIT);
+    assert_eq!(town.citizens[1].outcome, Some(Err(DownloadFailure::Source)));
+    assert_eq!(town.source_runs, 2);
+}
+
 #[test]
 fn a_source_that_changes_ends_in_a_typed_failure_for_everybody() {
     let mut town = Town::new(1, 5, 30);
