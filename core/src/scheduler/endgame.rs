@@ -52,6 +52,9 @@ impl Scheduler {
     /// is late or comes from a slower parent.
     fn faster(&mut self, now: Instant, key: SwarmKey, grant: GrantKey) -> Option<Row> {
         let grant = self.grants.get(grant).copied()?;
+        if self.swarms[key].source.brings(grant.child, grant.piece) {
+            return None; // It comes another way, too.
+        }
         let is_late = grant.late <= now;
         let child_host = grant.to;
         // What is late has given its place in the lane to others already.
