@@ -117,6 +117,7 @@ impl Scheduler {
         let (term, most) = (self.config.grant_term_floor * NEWS_TERM, self.config.first_grant_term * LONGEST);
         if let Some(grant) = self.grants.get_mut(key) {
             grant.deadline = grant.deadline.max((now + term).min(grant.began + most));
+            self.swarms[grant.swarm].moved = now;
         }
     }
 

@@ -347,7 +347,9 @@ impl Scheduler {
     /// A peer has a piece from now on: it may be done, and it may have something for others.
     pub(super) fn piece_held(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
         let (swarm, row, host) = (self.peers[key].swarm, self.peers[key].row, self.peers[key].host);
-        self.swarms[swarm].set_held(row, piece);
+        let members = &mut self.swarms[swarm];
+        members.set_held(row, piece);
+        members.moved = now;
         self.peers[key].served = now;
         if let Some(puller) = self.peers[key].puller.as_mut() {
             puller.claims.remove(piece);

@@ -16,6 +16,13 @@ use crate::time::{Duration, Instant};
 /// backSourceCount).
 pub(super) const SOURCE_TRY_LIMIT: u32 = 3;
 
+/// A swarm in which no bytes arrived for so long stands still: transfers that take long tell every 2 s that
+/// they move.
+const STILL_TERM: Duration = Duration::from_secs(5);
+
+/// In one that moves, whoever waits for a turn waits so many times as long.
+const PATIENCE: u32 = 4;
+
 /// How long after its start a scheduler without seeds waits before it sends others to the source.
 const SETTLE_TERM: Duration = Duration::from_secs(1);
 
@@ -54,6 +61,8 @@ pub(super) struct SourceBook {
     hopeless_since: Option<Instant>,
     /// The peer that pulls and was sent to the source: for all others that do, for no one else.
     pub(super) puller: Option<PullRun>,
+    /// When the source last brought something: before that nobody could be waiting for others.
+    brought: Instant,
     /// Attempts of such peers that failed, since the last that brought something.
     pub(super) pull_failures: u32,
 }
@@ -80,7 +89,7 @@ pub(super) struct Run {
 }
 
 impl SourceBook {
-    pub(super) const fn new(exists: bool) -> Self {
+    pub(super) const fn new(exists: bool, now: Instant) -> Self {
         Self {
             runs: Vec::new(),
             exists,
@@ -90,6 +99,7 @@ impl SourceBook {
             tries: 0,
             hopeless_since: None,
             puller: None,
+            brought: now,
             pull_failures: 0,
         }
     }
@@ -235,19 +245,25 @@ impl Scheduler {
     }
 
     /// Sends a peer to the source for what it lacks though others have it: nothing has come from them
-    /// for too long. One such peer at a time; the others get it from there. If all who could be sent have
-    /// failed there, and nothing moves anywhere in the swarm, one of them is told that it cannot go on.
+    /// for too long. (In a swarm that moves it may be waiting for its turn, and has to wait longer.) One such
+    /// peer at a time; the others get it from there. If all who could be sent have failed there, and nothing
+    /// moves anywhere in the swarm, one of them is told that it cannot go on.
     pub(super) fn escape_to_source(&mut self, now: Instant, key: SwarmKey) {
         let swarm = &self.swarms[key];
         let Some(plan) = swarm.plan.filter(|_| swarm.source.exists && swarm.source.runs.is_empty()) else { return };
+        let escape = self.config.source_escape;
+        let is_still = now - swarm.moved >= escape.max(STILL_TERM);
+        let term = if is_still { escape } else { escape * PATIENCE };
         let is_stuck = |peer: PeerKey| {
             let peer = &self.peers[peer];
-            peer.can_fetch_source && now - peer.served >= self.config.source_escape
+            peer.can_fetch_source && now - peer.served.max(swarm.source.brought) >= term
         };
         let hungry = swarm.hungry.rows().iter().filter_map(|row| Some((*row, swarm.member(*row)?)));
         let stuck = hungry.filter(|(_, m)| m.coming == 0 && is_stuck(m.peer));
         let stuck = stuck.map(|(row, m)| (swarm.source.has_failed(m.peer), row, m.peer));
-        let Some((has_failed, row, peer)) = stuck.min_by_key(|(has_failed, row, _)| (*has_failed, *row)) else { return };
+        let Some((has_failed, row, peer)) = stuck.min_by_key(|(has_failed, row, _)| (*has_failed, *row)) else {
+            return;
+        };
         if has_failed {
             if swarm.iter().all(|(_, member)| member.coming == 0) {
                 self.outbox.push(Output::FailTask { peer, why: TaskFailure::Source });
@@ -340,7 +356,7 @@ impl Scheduler {
             }
         }
         let swarm = &mut self.swarms[key];
-        swarm.source = SourceBook::new(swarm.source.exists);
+        swarm.source = SourceBook::new(swarm.source.exists, now);
         swarm.source.puller = puller;
         swarm.state = if swarm.wanting > 0 { TaskState::Running } else { TaskState::Failed };
     }

@@ -51,6 +51,8 @@ pub(super) struct Swarm {
     pub(super) delivered: u64,
     /// When those who wait were last told that they are not forgotten.
     pub(super) reassured: Instant,
+    /// When bytes were last heard to arrive anywhere in it.
+    pub(super) moved: Instant,
     /// Transfers begun a second time because the first was slow.
     pub(super) second_starts: u64,
     /// What a transfer brings, smoothed over many, in bytes a millisecond; 0 while unknown.
@@ -91,9 +93,10 @@ impl Swarm {
             is_endgame: false,
             delivered: 0,
             reassured: now,
+            moved: now,
             second_starts: 0,
             pace: 0,
-            source: SourceBook::new(false),
+            source: SourceBook::new(false, now),
             pullers: Vec::new(),
             has_new_parent: false,
             replicas: Replicas::default(),

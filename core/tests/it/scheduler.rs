@@ -265,6 +265,18 @@ fn with_a_corrupt_holder_and_a_source_that_hangs_a_wish_fails() {
     assert_eq!(town.source_runs, 2);
 }
 
+/// Seed 921109 of the fault simulation: those who waited for their turn went to the source.
+#[test]
+fn whoever_waits_for_its_turn_in_a_slow_swarm_does_not_go_to_the_source() {
+    let config = SchedulerConfig { source_escape: Duration::from_secs(5), relay_depth_limit: 0, ..Default::default() };
+    let mut town = Town::with(config, 1, 40, 1);
+    town.piece_time = Duration::from_secs(4);
+    town.open_all();
+    town.finish(LIMIT);
+    assert!(town.ordinary().all(|who| town.succeeded(who)));
+    assert_eq!(town.source_runs, 1);
+}
+
 #[test]
 fn a_source_that_changes_ends_in_a_typed_failure_for_everybody() {
     let mut town = Town::new(1, 5, 30);

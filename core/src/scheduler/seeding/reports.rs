@@ -36,8 +36,10 @@ impl Scheduler {
     /// dead one.
     pub(in crate::scheduler) fn source_progressed(&mut self, now: Instant, peer: PeerKey) {
         let Some(key) = self.peers.get(peer).map(|p| p.swarm) else { return };
-        let runs = &mut self.swarms[key].source.runs;
-        runs.iter_mut().filter(|run| run.peer == peer).for_each(|run| run.touched = now);
+        let swarm = &mut self.swarms[key];
+        if let Some(run) = swarm.source.runs.iter_mut().find(|run| run.peer == peer) {
+            (run.touched, swarm.moved) = (now, now);
+        }
     }
 
     pub(in crate::scheduler) fn source_stored(&mut self, now: Instant, peer: PeerKey, piece: u32, digest: PieceDigest) {
@@ -59,6 +61,7 @@ impl Scheduler {
             swarm.source.tries = 0;
             swarm.source.failed.clear();
         }
+        swarm.source.brought = now;
         let run = &mut swarm.source.runs[at];
         run.touched = now;
         run.reached = run.reached.max(piece.get() + 1);
