@@ -4,7 +4,7 @@
 mod kept;
 mod rules;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -104,9 +104,9 @@ pub struct Membership {
 ///
 /// # Errors
 /// When the file cannot be read, or there is no token in it.
-fn read_token(file: &PathBuf) -> Result<MetadataValue<tonic::metadata::Ascii>, Failure> {
+fn read_token(env: &Env, file: &Path) -> Result<MetadataValue<tonic::metadata::Ascii>, Failure> {
     let unreadable = || Failure::new(Code::LocalIo, format!("cannot read the join token {}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| unreadable().because(error))?;
+    let text = env.disk.read_text(file).map_err(|error| unreadable().because(error))?;
     let token = text.trim();
     let value = MetadataValue::try_from(format!("Bearer {token}"));
     match value {
@@ -136,7 +136,7 @@ impl Membership {
         let file = file.ok_or_else(|| {
             Failure::new(Code::Usage, "a manager is named, but no token to join with").hint("give --join-token-file")
         })?;
-        let token = read_token(&file)?;
+        let token = read_token(env, &file)?;
         let mut kept = Kept::open(env, kept);
         if let Some(told) = kept.told() {
             match member.configure(told) {
@@ -226,7 +226,10 @@ impl Membership {
                     Some(order) => self.member.carry_out(order, &self.reporter),
                     None => return Ok(()),
                 },
-                _ = beats.tick() => self.beat(),
+                _ = beats.tick() => {
+                    self.beat();
+                    self.kept.catch_up(&self.env).await;
+                }
                 _ = polls.tick() => {
                     let asked = client.poll(self.request(hello.clone()));
                     let told = tokio::time::timeout(ANSWER_TERM, asked).await.map_err(late)??;

@@ -11,6 +11,9 @@ use crate::env::disk::{Disk, OpenMode};
 /// The longest file that is read.
 const FILE_LIMIT: u64 = 16 << 20;
 
+/// Extension of a file that is to take the place of another.
+const NEW: &str = "new";
+
 /// Bytes of the hash before the message.
 const HASH_LEN: usize = 32;
 
@@ -18,13 +21,17 @@ const HASH_LEN: usize = 32;
 pub struct Kept {
     path: PathBuf,
     told: Option<Configuration>,
+    /// The file says something older, for the disk failed.
+    is_behind: bool,
 }
 
 impl Kept {
-    /// Reads the file. One that is not there or not whole says nothing.
+    /// Reads the file. One that is not there or not whole says nothing. What was to replace it and did not
+    /// goes.
     pub fn open(env: &Env, path: PathBuf) -> Self {
         let told = read(&*env.disk, &path);
-        Self { path, told }
+        let _ = env.disk.remove_file(&path.with_extension(NEW));
+        Self { path, told, is_behind: false }
     }
 
     /// What was told last.
@@ -50,10 +57,17 @@ impl Kept {
 
     /// Takes over what was told, and writes it down.
     pub async fn keep(&mut self, env: &Env, told: Configuration) {
+        (self.told, self.is_behind) = (Some(told), true);
+        self.catch_up(env).await;
+    }
+
+    /// Writes down what the disk did not take before.
+    pub async fn catch_up(&mut self, env: &Env) {
+        let Some(told) = self.told.as_ref().filter(|_| self.is_behind) else { return };
         let (disk, path, bytes) = (env.disk.clone(), self.path.clone(), told.encode_to_vec());
-        self.told = Some(told);
-        if let Err(error) = env.blocking(move || write(&*disk, &path, &bytes)).await {
-            tracing::warn!(%error, "the configuration is not kept for the next start");
+        match env.blocking(move || write(&*disk, &path, &bytes)).await {
+            Ok(()) => self.is_behind = false,
+            Err(error) => tracing::warn!(%error, "the configuration is not kept for the next start"),
         }
     }
 }
@@ -75,15 +89,18 @@ fn write(disk: &dyn Disk, path: &Path, message: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         disk.create_dir_all(folder)?;
     }
-    let new = path.with_extension("new");
+    let new = path.with_extension(NEW);
     let _ = disk.remove_file(&new);
-    let file = disk.open(&new, OpenMode::New)?;
+    fill(disk, &new, message).and_then(|()| disk.rename(&new, path)).inspect_err(|_| _ = disk.remove_file(&new))?;
+    path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
+}
+
+fn fill(disk: &dyn Disk, path: &Path, message: &[u8]) -> std::io::Result<()> {
+    let file = disk.open(path, OpenMode::New)?;
     let mut bytes = blake3::hash(message).as_bytes().to_vec();
     bytes.extend_from_slice(message);
     file.write_all_at(&bytes, 0)?;
-    file.sync()?;
-    disk.rename(&new, path)?;
-    path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
+    file.sync()
 }
 
 #[cfg(test)]
@@ -109,6 +126,20 @@ mod tests {
         }
         kept.keep(&env, told(1, 8)).await;
         assert_eq!(Kept::open(&env, path).version(), 8);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_written_when_it_does() {
+        let (dir, env) = (tempfile::tempdir().unwrap(), Env::real(None).unwrap());
+        let folder = dir.path().join("deep");
+        let path = folder.join("dynconfig");
+        std::fs::write(&folder, "in the way").unwrap();
+        let mut kept = Kept::open(&env, path.clone());
+        kept.keep(&env, told(1, 7)).await;
+        assert_eq!((kept.version(), Kept::open(&env, path.clone()).version()), (7, 0));
+        std::fs::remove_file(&folder).unwrap();
+        kept.catch_up(&env).await;
+        assert_eq!(Kept::open(&env, path).version(), 7);
     }
 
     #[tokio::test]
