@@ -48,6 +48,15 @@ pub enum Change {
     Remove(Kind, u64),
 }
 
+impl Change {
+    /// What it changes.
+    pub const fn key(&self) -> (Kind, u64) {
+        match self {
+            Self::Put(kind, number, _) | Self::Remove(kind, number) => (*kind, *number),
+        }
+    }
+}
+
 /// Values by kind and number.
 pub trait Db: Send + Sync + 'static {
     /// All values of a kind, by number. Blocks.

@@ -170,19 +170,38 @@ impl Desk {
         input: impl FnOnce(RequestId) -> Input,
         read: impl FnOnce(&Registry, Reply) -> T + Send + 'static,
     ) -> Result<T, Failure> {
+        let (answer, durable) = self.ask_now(input, read).await?;
+        durable.and(answer)
+    }
+
+    /// The same, with whether all that was changed so far is durable beside the answer.
+    async fn ask_now<T: Send + 'static>(
+        &self,
+        input: impl FnOnce(RequestId) -> Input,
+        read: impl FnOnce(&Registry, Reply) -> T + Send + 'static,
+    ) -> Result<(Result<T, Failure>, Result<(), Failure>), Failure> {
         let (answer, answered) = oneshot::channel();
         let reader: Reader = Box::new(move |registry, result| {
             let value = result.map(|reply| read(registry, reply)).map_err(convert::failure);
-            Box::new(move |durable| drop(answer.send(durable.and(value))))
+            Box::new(move |durable| drop(answer.send((value, durable))))
         });
         let request = RequestId(self.next());
         self.books().requests.insert(request, reader);
         self.tell(input(request)).await;
-        answered.await.unwrap_or_else(|_| Err(Failure::new(Code::Busy, "the manager is stopping")))
+        answered.await.map_err(|_| Failure::new(Code::Busy, "the manager is stopping"))
     }
 
-    /// Reads the machine as it is.
+    /// Reads the machine as it is, stored or not: for people, who are told of a store that fails.
     pub(super) async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Registry) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let asked = self.ask_now(|request| Input::StateAsked { request }, |registry, _| read(registry));
+        asked.await?.0
+    }
+
+    /// Reads the machine once all of it is durable: for members, who act on it.
+    pub(super) async fn look_stored<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Registry) -> T + Send + 'static,
     ) -> Result<T, Failure> {
@@ -237,6 +256,13 @@ impl Desk {
             && !books.sessions.values().any(|other| other.member == gone.member)
         {
             books.views.remove(&gone.member);
+        }
+    }
+
+    /// Ends all streams: members come again, and are told what holds.
+    pub(super) fn close_all(&self) {
+        for session in std::mem::take(&mut self.books().sessions).into_values() {
+            session.closed.cancel();
         }
     }
 

@@ -1,6 +1,8 @@
 //! Carrying out what the registry decides: first what is to be durable, then what rests on it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use df_api::failure::Failure;
 use df_api::manager as wire;
@@ -18,6 +20,9 @@ use crate::pump::Driver;
 
 /// Batches written together.
 const BATCH_LIMIT: usize = 64;
+
+/// Pause before a store that failed is tried again.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Schedulers and seed peers that members are told.
 const SCHEDULER_LIMIT: usize = 256;
@@ -194,22 +199,48 @@ pub(super) fn configuration(machine: &Registry, id: ClusterId, epoch: u64) -> Op
 }
 
 /// Writes batches in order, several at once, and then lets go what rests on them.
+///
+/// What the store did not take is written first when it does again. Until then nothing goes out, for it
+/// may rest on that: a member that has once heard of a version takes no other of the same number. When the
+/// store is well again, members come anew and hear what they missed.
 async fn commit(desk: Desk, db: Arc<dyn Db>, mut batches: mpsc::UnboundedReceiver<Batch>) {
-    while let Some(mut batch) = batches.recv().await {
+    let mut owed: Vec<Change> = Vec::new();
+    loop {
+        let next = match owed.is_empty() {
+            true => batches.recv().await,
+            false => tokio::time::timeout(STORE_RETRY, batches.recv()).await.unwrap_or_else(|_| Some(Batch::default())),
+        };
+        let Some(mut batch) = next else { return };
         for _ in 1..BATCH_LIMIT {
             let Ok(more) = batches.try_recv() else { break };
             batch.changes.extend(more.changes);
             batch.deliveries.extend(more.deliveries);
         }
+        let (db, was_owing) = (db.clone(), !owed.is_empty());
+        owed.append(&mut batch.changes);
         let mut durable = Ok(());
-        if !batch.changes.is_empty() {
-            let (db, changes) = (db.clone(), batch.changes);
-            durable = desk.env().blocking(move || db.apply(&changes)).await;
-            if let Err(failure) = &durable {
-                tracing::error!(%failure, "what changed is not stored");
+        if !owed.is_empty() {
+            let changes = latest(std::mem::take(&mut owed));
+            let applied = move || (db.apply(&changes), changes);
+            let (result, changes) = desk.env().blocking(applied).await;
+            desk.note_store(result.as_ref().err().map(ToString::to_string));
+            if let Err(failure) = result {
+                tracing::error!(%failure, "what changed is not stored yet");
+                durable = Err(failure.hint("it is tried again: look at what holds before you repeat it"));
+                owed = changes;
+            } else if was_owing {
+                tracing::info!("the store is well again");
+                desk.close_all();
             }
-            desk.note_store(durable.as_ref().err().map(ToString::to_string));
         }
         batch.deliveries.into_iter().for_each(|deliver| deliver(durable.clone()));
     }
+}
+
+/// The last change of each value.
+fn latest(changes: Vec<Change>) -> Vec<Change> {
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<Change> = changes.into_iter().rev().filter(|change| seen.insert(change.key())).collect();
+    kept.reverse();
+    kept
 }

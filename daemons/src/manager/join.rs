@@ -264,7 +264,7 @@ impl Manager for Service {
         let ip = self.desk.address(&hello.ip, remote)?;
         let said = records::introduction(hello, ip)?;
         let epoch = self.desk.epoch();
-        let found = self.desk.look(move |registry| {
+        let found = self.desk.look_stored(move |registry| {
             let named = registry.clusters().find(|(_, cluster)| cluster.spec.name == said.cluster).map(|(id, _)| id);
             let (hostname, idc, location) = (&*said.hostname, &*said.idc, &*said.location);
             let fitting = || registry.best_cluster(&Seeker { ip, hostname, idc, location });
