@@ -61,6 +61,9 @@ const DRAIN_TERM: Duration = Duration::from_secs(30);
 /// An upload whose child takes nothing for this long is over.
 const UPLOAD_LEASE_TERM: Duration = Duration::from_secs(30);
 
+/// How long what was fetched for a scheduler stays at least, however little room there is.
+const DUTY_HOLD: Duration = Duration::from_secs(10);
+
 /// How often an idle daemon looks whether its time has come.
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -327,7 +330,19 @@ impl Peer {
                 JobOptions { may_fetch_source: !is_cached, is_insecure: false, is_local: false, is_in_order: false };
             let task = request.id();
             match peer.join(request, options, None).await {
-                Ok(waiting) if waiting.job().outcome().borrow().is_none() => waiting.job().make_duty(),
+                Ok(waiting) if waiting.job().outcome().borrow().is_none() => {
+                    let job = waiting.job().clone();
+                    job.make_duty();
+                    drop(waiting);
+                    let (mut outcome, stored) = (job.outcome(), job.stored.clone());
+                    drop(job);
+                    // Those it was fetched for have it not yet: dropped now for what is fetched next, it would be
+                    // fetched again, and so on.
+                    if outcome.wait_for(Option::is_some).await.is_ok_and(|ended| matches!(*ended, Some(Ok(_)))) {
+                        tokio::time::sleep(DUTY_HOLD).await;
+                    }
+                    drop(stored);
+                }
                 // It is here already. If its scheduler knows, telling it once more would make it take the
                 // grants back that others have of this host, and wake it anew, for ever.
                 Ok(_) if peer.0.links.has_told(&task) => {}
