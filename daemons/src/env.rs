@@ -9,8 +9,8 @@ pub mod net;
 pub mod watch;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use df_core::rng::Rng;
@@ -23,6 +23,7 @@ use net::{Net, RealNet};
 use watch::Watch;
 
 use crate::peer::store::index::{MemoryIndex, Opener, SledIndex};
+use crate::sync::lock;
 
 /// One daemon's world. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct Env {
     /// Who looks on, in a simulation.
     pub watch: Option<Arc<dyn Watch>>,
     seed: u64,
+    /// What secrets are drawn from in a simulation; nothing for the system's entropy.
+    entropy: Option<Arc<Mutex<Rng>>>,
     data: Option<Handle>,
     index: Opener,
 }
@@ -54,6 +57,7 @@ impl Env {
             clock: Clock::start(),
             watch: None,
             seed,
+            entropy: None,
             data,
             index: SledIndex::open,
         })
@@ -61,12 +65,29 @@ impl Env {
 
     /// A made-up world, everything on the current thread.
     pub fn simulated(net: Arc<dyn Net>, disk: Arc<dyn Disk>, clock: Clock, seed: u64) -> Self {
-        Self { net, disk, clock, watch: None, seed, data: None, index: MemoryIndex::open }
+        let entropy = Some(Arc::new(Mutex::new(Rng::new(seed).fork("entropy"))));
+        Self { net, disk, clock, watch: None, seed, entropy, data: None, index: MemoryIndex::open }
     }
 
     /// The seed of one machine or part, different for each `label`.
     pub fn seed_for(&self, label: &str) -> u64 {
         Rng::new(self.seed).fork(label).next_u64()
+    }
+
+    /// 256 bits that nobody can guess.
+    ///
+    /// # Errors
+    /// When the system gives no entropy.
+    pub fn secret(&self) -> std::io::Result<[u8; 32]> {
+        let mut bits = [0; 32];
+        match &self.entropy {
+            None => getrandom::fill(&mut bits).map_err(|error| std::io::Error::other(error.to_string()))?,
+            Some(rng) => {
+                let mut rng = lock(rng);
+                bits.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_le_bytes()));
+            }
+        }
+        Ok(bits)
     }
 
     /// How the store's index is opened: sled, or in a simulation its twin in memory.

@@ -118,7 +118,7 @@ fn on_signal(shutdown: &CancellationToken) -> Result<(), Failure> {
 /// When the store or a socket cannot be opened, and those of [`manager::run`].
 pub async fn run_manager(env: Env, settings: ManagerSettings, shutdown: CancellationToken) -> Result<(), Failure> {
     let db = manager::open_store(&env, &settings.data_dir).await?;
-    let prepared = manager::prepare(&env, &settings, db).await?;
+    let prepared = manager::prepare(&env, db, |bootstrap| manager::hand_over(&settings, bootstrap)).await?;
     let grpc = listen(&env, settings.listen_grpc).await?;
     let rest = listen(&env, settings.listen_rest).await?;
     let at = |listener: &Listener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);

@@ -34,7 +34,8 @@ use crate::env::Env;
 use crate::env::net::Listener;
 use crate::peer::source::{Egress, SourceClient, SourceConfig};
 use crate::{pump, serving};
-use auth::{Auth, Bootstrap};
+use auth::Auth;
+pub use auth::Bootstrap;
 use db::Db;
 use desk::Desk;
 
@@ -69,12 +70,16 @@ pub struct Prepared {
     auth: Auth,
 }
 
-/// Reads users and tokens; into a new store come the first of each, and are handed over.
+/// Reads users and tokens; into a new store come the first of each, and are handed over (see [`hand_over`]).
 ///
 /// # Errors
 /// When the store cannot be read, or what is handed over cannot be written.
-pub async fn prepare(env: &Env, settings: &ManagerSettings, db: Arc<dyn Db>) -> Result<Prepared, Failure> {
-    let auth = Auth::open(env.clone(), db.clone(), |bootstrap| hand_over(settings, bootstrap)).await?;
+pub async fn prepare(
+    env: &Env,
+    db: Arc<dyn Db>,
+    hand_over: impl FnOnce(&Bootstrap) -> Result<(), Failure>,
+) -> Result<Prepared, Failure> {
+    let auth = Auth::open(env.clone(), db.clone(), hand_over).await?;
     Ok(Prepared { db, auth })
 }
 
@@ -130,7 +135,10 @@ pub async fn run(
 
 /// Says once what only the first administrator needs to know: on the terminal, or in files that only
 /// this user can read.
-fn hand_over(settings: &ManagerSettings, bootstrap: &Bootstrap) -> Result<(), Failure> {
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn hand_over(settings: &ManagerSettings, bootstrap: &Bootstrap) -> Result<(), Failure> {
     let join = settings.data_dir.join("join-token");
     write_secret(&join, &bootstrap.join_token)?;
     match &settings.init_admin_password_file {

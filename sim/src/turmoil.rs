@@ -12,6 +12,7 @@ pub mod eyes;
 pub mod fault;
 pub mod ledger;
 pub mod links;
+pub mod manager;
 pub mod minimise;
 pub mod net;
 pub mod node;

@@ -37,6 +37,11 @@ pub trait Disk: Send + Sync + 'static {
         Ok(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?.into())
     }
 
+    /// Reads a short file of whoever set this host up, such as one with a secret.
+    fn read_text(&self, path: &Path) -> io::Result<String> {
+        fs::read_to_string(path)
+    }
+
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 

@@ -154,12 +154,11 @@ pub(super) struct Caller {
 }
 
 /// What was made when there were no users: shown once.
-#[derive(Debug)]
-pub(super) struct Bootstrap {
+pub struct Bootstrap {
     /// Password of `root`.
-    pub(super) password: String,
+    pub password: String,
     /// A token to join with.
-    pub(super) join_token: String,
+    pub join_token: String,
 }
 
 /// Users and tokens. Cheap to clone.
@@ -195,9 +194,8 @@ fn unauthenticated(message: &str) -> Failure {
 }
 
 /// A secret of 256 bits and its hash.
-fn secret(prefix: &str) -> Result<(String, [u8; 32]), Failure> {
-    let mut bits = [0; 32];
-    getrandom::fill(&mut bits).map_err(|error| Failure::new(Code::Internal, "no entropy").because(error))?;
+fn secret(env: &Env, prefix: &str) -> Result<(String, [u8; 32]), Failure> {
+    let bits = env.secret().map_err(|error| Failure::new(Code::Internal, "no entropy").because(error))?;
     let text = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bits));
     let hash = hash(&text);
     Ok((text, hash))
@@ -226,7 +224,7 @@ impl Auth {
         if !is_new {
             return Ok(auth);
         }
-        let (password, _) = secret("")?;
+        let (password, _) = secret(&auth.0.env, "")?;
         let phc = auth.hash_password(password.clone()).await?;
         let now = auth.now_ms();
         let mut root = StoredUser::new(1, "root", wire::Role::Root, phc, now);

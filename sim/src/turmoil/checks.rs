@@ -1,6 +1,6 @@
 //! What has to be true when the core has been healed, when all is at rest, and of the run as a whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use df_core::id::HostId;
 use df_daemons::sync::lock;
@@ -8,7 +8,7 @@ use df_daemons::sync::lock;
 use super::book::{Book, ROOT};
 use super::fault::Fault;
 use super::ledger::Mark;
-use super::node::Role;
+use super::node::{Node, Role};
 use super::scenario::{Act, Work};
 use super::user::Outcome;
 use super::world::{Wish, World};
@@ -59,10 +59,21 @@ pub(super) fn busy(world: &World<'_>) -> Vec<String> {
                 note(gauges.downloads, "downloads");
                 note(gauges.fetches, "transfers");
             }
+            Role::Manager => {
+                note(gauges.jobs[0], "preheats");
+                busy.extend(behind(world, &gauges.members));
+            }
             Role::Origin => {}
         }
     }
     busy
+}
+
+/// Members of the core that have not what a manager of the core has told.
+fn behind(world: &World<'_>, members: &BTreeMap<String, bool>) -> Vec<String> {
+    let core = world.nodes.iter().filter(|node| node.role.is_member() && world.core.contains(&node.number));
+    let behind = core.filter(|node| members.get(&*node.name) != Some(&true));
+    behind.map(|node| format!("{}: a configuration that is not the latest", node.name)).collect()
 }
 
 /// An upload ends when its child takes nothing for half a minute, long before its lease runs out.
@@ -87,6 +98,35 @@ pub(super) fn at_end(world: &World<'_>) {
     honest_hosts_are_not_listed(world);
     if !world.ledger().is_broken() {
         no_leftovers(world);
+        configurations_agree(world);
+    }
+}
+
+/// What an operator was told is in force stays so, and all members of the core have kept the same.
+fn configurations_agree(world: &World<'_>) {
+    let (Some((_, estate)), Some(manager)) = (&world.common.manager, world.nodes.last()) else { return };
+    let gauges = lock(&manager.gauges).clone();
+    if gauges.jobs[1] > 0 {
+        world.ledger().mark(Mark::Preheated);
+    }
+    if !world.core.contains(&manager.number) {
+        return;
+    }
+    let promised = *lock(&estate.promised);
+    if gauges.version < promised {
+        let what = format!("version {promised} was in force, {} is", gauges.version);
+        world.ledger().violate("changes-stay", what);
+    }
+    let fails = |node: &Node, fault: &Fault| matches!(fault, Fault::Full { host, .. } | Fault::DiskError { host, .. } if *host == node.number);
+    let core = world.nodes.iter().filter(|node| node.role.is_member() && world.core.contains(&node.number));
+    let kept = core.filter(|node| !world.fired().iter().any(|(_, fault)| fails(node, fault))).map(|node| {
+        let inode = node.disk.inode(&std::path::Path::new(ROOT).join("dynconfig"));
+        (inode.map(|inode| lock(&inode).bytes().to_vec()), node.name.clone())
+    });
+    let kept: Vec<_> = kept.collect();
+    if let Some((_, other)) = kept.iter().find(|(bytes, _)| *bytes != kept[0].0) {
+        let what = format!("{} and {other} have kept different ones", kept[0].1);
+        world.ledger().violate("configurations-agree", what);
     }
 }
 
@@ -151,7 +191,10 @@ fn excess(served: &[(u64, u64)], bytes_per_sec: u64) -> u64 {
 }
 
 fn rates(world: &World<'_>) {
-    let Some(rate) = world.scenario().knobs.upload_rate else { return };
+    if world.scenario().knobs.upload_rate.is_none() {
+        return;
+    }
+    let Some(rate) = world.scenario().upload_rates().max() else { return };
     let wires = lock(&world.common.wires);
     for node in &world.nodes {
         let served = wires.served(node.ip);
@@ -241,7 +284,7 @@ fn honest_hosts_are_not_listed(world: &World<'_>) {
 /// On the disks of the core there is nothing but what belongs there.
 fn no_leftovers(world: &World<'_>) {
     let known: BTreeSet<_> = world.common.book.tasks().map(|(task, _)| Book::path(&task)).collect();
-    let fixed = ["lock", "host", "deletions"].map(|name| std::path::Path::new(ROOT).join(name));
+    let fixed = ["lock", "host", "deletions", "dynconfig"].map(|name| std::path::Path::new(ROOT).join(name));
     for node in world.nodes.iter().filter(|node| world.core.contains(&node.number)) {
         for path in node.disk.names() {
             let is_known = known.contains(&path.with_extension("data")) || fixed.contains(&path);

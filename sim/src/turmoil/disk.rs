@@ -168,6 +168,14 @@ impl SimDisk {
         lock(inode).flip(&mut rng)
     }
 
+    /// Fails now and then, if it is to.
+    ///
+    /// # Errors
+    /// A disk's.
+    pub fn may_fail(&self) -> io::Result<()> {
+        lock(&self.state).may_fail()
+    }
+
     /// Whether bits have flipped on it.
     pub fn is_tainted(&self) -> bool {
         lock(&self.state).is_tainted
@@ -234,6 +242,11 @@ impl Disk for SimDisk {
         let mut file = File::from(rustix::fs::memfd_create("foreign", rustix::fs::MemfdFlags::CLOEXEC)?);
         file.write_all(&bytes)?;
         Ok(file)
+    }
+
+    fn read_text(&self, path: &Path) -> io::Result<String> {
+        let bytes = lock(&self.state).foreign.get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
+        String::from_utf8(bytes.to_vec()).map_err(io::Error::other)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use df_core::downloader::{self, Downloader, FetchId, GrantId, Report};
 use df_core::id::{HostId, TaskId};
+use df_core::registry::{self, JobState, Registry};
 use df_core::scheduler::{self, GrantKey, HostKey, HostKind, PieceFailure, Refusal, Scheduler, TaskFailure};
 use df_core::time::{Duration, Instant};
 use df_core::uploader::{self, Uploader};
@@ -28,6 +29,12 @@ pub struct Gauges {
     pub fetches: usize,
     /// A scheduler's hosts, tasks, peers and grants.
     pub sizes: [usize; 4],
+    /// A manager's jobs that go on, and those that brought something.
+    pub jobs: [usize; 2],
+    /// Who is there as a manager knows, by name, and whether what it told last is in force with them.
+    pub members: BTreeMap<String, bool>,
+    /// The version of what a manager told last.
+    pub version: u64,
     /// What a scheduler believes its hosts have, if somebody wants to know.
     pub held: Vec<(HostId, TaskId, Vec<u32>)>,
     /// Whether somebody does.
@@ -56,6 +63,8 @@ struct Memory {
     corrupt: BTreeMap<HostId, Instant>,
     incarnations: BTreeMap<HostId, u64>,
     listed: BTreeMap<HostKey, Instant>,
+    /// Versions of configurations in force in each life of each member.
+    versions: BTreeMap<(String, u64), u64>,
     grants: BTreeSet<GrantKey>,
 }
 
@@ -260,6 +269,41 @@ impl Eyes {
         }
         gauges.wants_held = false;
     }
+
+    fn registry_settled(&self, machine: &Registry) {
+        let mut gauges = lock(&self.gauges);
+        let over = machine.jobs().filter(|(_, job)| job.state.is_over()).count();
+        let is_good = |state: JobState| matches!(state, JobState::Succeeded | JobState::Partly);
+        let good = machine.jobs().filter(|(_, job)| is_good(job.state)).count();
+        gauges.jobs = [machine.jobs().count() - over, good];
+        gauges.version = machine.clusters().map(|(_, cluster)| cluster.version).max().unwrap_or(0);
+        gauges.members.clear();
+        let mut memory = lock(&self.memory);
+        for (_, member) in machine.members().filter(|(_, member)| member.is_active) {
+            let (name, in_force) = (&member.introduction.hostname, member.beat.version);
+            let known = memory.versions.entry((name.clone(), member.introduction.incarnation)).or_default();
+            if in_force < *known {
+                self.violate("configurations-never-go-back", format!("{name} went from {known} to {in_force}"));
+            }
+            *known = in_force;
+            let is_latest = in_force == gauges.version;
+            gauges.members.insert(name.clone(), is_latest);
+        }
+    }
+
+    fn registry_wants(&self, machine: &Registry, output: &registry::Output) {
+        use registry::{Notice, Output};
+        match output {
+            Output::Push(cluster) => {
+                let told = machine.cluster(*cluster).is_some_and(|cluster| !cluster.limits.peer.is_empty());
+                if told {
+                    self.ledger.mark(Mark::Reconfigured);
+                }
+            }
+            Output::Note(Notice::MemberLost(_)) => self.ledger.mark(Mark::MemberLost),
+            _ => {}
+        }
+    }
 }
 
 impl Watch for Eyes {
@@ -282,6 +326,8 @@ impl Watch for Eyes {
             self.scheduler_wants(machine, output);
         } else if let (Some(machine), Some(output)) = (machine.downcast_ref(), output.downcast_ref()) {
             self.downloader_wants(machine, output);
+        } else if let (Some(machine), Some(output)) = (machine.downcast_ref(), output.downcast_ref()) {
+            self.registry_wants(machine, output);
         } else if let Some(output) = output.downcast_ref() {
             self.uploader_wants(output);
         }
@@ -291,6 +337,8 @@ impl Watch for Eyes {
         let machine: &dyn Any = machine;
         if let Some(scheduler) = machine.downcast_ref() {
             self.scheduler_settled(scheduler);
+        } else if let Some(registry) = machine.downcast_ref() {
+            self.registry_settled(registry);
         } else if let Some(downloader) = machine.downcast_ref::<Downloader>() {
             let mut gauges = lock(&self.gauges);
             gauges.downloads = downloader.open_tasks().count();

@@ -55,11 +55,13 @@ pub enum Kind {
     Change,
     /// A wall clock is moved.
     Wall,
+    /// A manager is killed and started again.
+    ManagerKill,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Kill,
         Self::PowerLoss,
         Self::Wipe,
@@ -83,6 +85,7 @@ impl Kind {
         Self::OriginFault,
         Self::Change,
         Self::Wall,
+        Self::ManagerKill,
     ];
 }
 
@@ -127,7 +130,7 @@ impl Manner {
     ];
 }
 
-/// One fault. Hosts are counted through: schedulers, seeds, peers, the origin last.
+/// One fault. Hosts are counted through: schedulers, seeds, peers, the origin, the manager.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "fields that say with their names and units what they are")]
@@ -205,6 +208,7 @@ pub struct Drawing {
     span_ms: u64,
     schedulers: u32,
     daemons: u32,
+    managers: u32,
     contents: Vec<u32>,
     changeable: Vec<u32>,
     /// When users ask hosts for something, and for which content.
@@ -217,6 +221,7 @@ impl Drawing {
     /// The faults of a scenario.
     pub fn new(scenario: &Scenario) -> Self {
         let contents = 0..scenario.contents.len() as u32;
+        let users = scenario.work.iter().filter(|work| !work.act.is_operators());
         Self {
             rng: Rng::new(scenario.seed).fork("faults"),
             kinds: scenario.mask.iter().copied().collect(),
@@ -224,9 +229,10 @@ impl Drawing {
             span_ms: scenario.rates.span_ms,
             schedulers: scenario.topology.schedulers,
             daemons: scenario.daemons(),
+            managers: scenario.topology.managers,
             changeable: contents.clone().filter(|content| scenario.contents[*content as usize].has_etag).collect(),
             contents: contents.collect(),
-            begun: scenario.work.iter().map(|work| (work.at_ms, work.host, work.act.content())).collect(),
+            begun: users.map(|work| (work.at_ms, work.host, work.act.content())).collect(),
             focus: None,
         }
     }
@@ -261,7 +267,7 @@ impl Drawing {
     }
 
     const fn hosts(&self) -> u32 {
-        self.schedulers + self.daemons + 1
+        self.schedulers + self.daemons + 1 + self.managers
     }
 
     fn any(&mut self) -> u32 {
@@ -280,6 +286,16 @@ impl Drawing {
             return host;
         }
         self.schedulers + self.rng.below(u64::from(self.daemons)) as u32
+    }
+
+    fn manager(&self) -> Option<u32> {
+        (self.managers > 0).then_some(self.schedulers + self.daemons + 1)
+    }
+
+    /// A host with something on its disk.
+    fn disk(&mut self) -> u32 {
+        let manager = self.manager().filter(|_| self.rng.chance(1, 4));
+        manager.unwrap_or_else(|| self.daemon())
     }
 
     fn content(&mut self) -> u32 {
@@ -343,6 +359,7 @@ impl Drawing {
             Kind::PowerLoss => Fault::PowerLoss { host: self.daemon(), down_ms: span_ms },
             Kind::Wipe => Fault::Wipe { host: self.daemon(), down_ms: span_ms },
             Kind::SchedulerKill if self.schedulers == 0 => return None,
+            Kind::ManagerKill => Fault::Kill { host: self.manager()?, down_ms: span_ms },
             Kind::SchedulerKill => Fault::Kill { host: self.scheduler(), down_ms: span_ms },
             Kind::Partition => Fault::Partition { hosts: self.group(), span_ms },
             Kind::OneWay => {
@@ -365,12 +382,12 @@ impl Drawing {
                 Fault::Slow { host: self.any(), bytes_per_sec: [100, 1000, 5000][self.rng.index(3)], span_ms }
             }
             Kind::Refuse => Fault::Refuse { host: self.any(), span_ms },
-            Kind::Full => Fault::Full { host: self.daemon(), span_ms },
+            Kind::Full => Fault::Full { host: self.disk(), span_ms },
             Kind::DiskError => {
-                Fault::DiskError { host: self.daemon(), percent: [2, 20, 100][self.rng.index(3)], span_ms }
+                Fault::DiskError { host: self.disk(), percent: [2, 20, 100][self.rng.index(3)], span_ms }
             }
             Kind::Flip => Fault::Flip { host: self.daemon(), draw: self.rng.next_u64() },
-            Kind::Lag => Fault::Lag { host: self.daemon(), delay_ms: self.rng.between(10, 2000), span_ms },
+            Kind::Lag => Fault::Lag { host: self.disk(), delay_ms: self.rng.between(10, 2000), span_ms },
             // A liar lies for long, most of the time.
             Kind::Lie => {
                 Fault::Lie { host: self.daemon(), span_ms: if self.rng.chance(2, 3) { 60_000 } else { span_ms } }

@@ -61,11 +61,14 @@ pub enum Mark {
     UploadRefused,
     UploadCut,
     SourceRefused,
+    Reconfigured,
+    MemberLost,
+    Preheated,
 }
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::SeedWoken,
         Self::PeerSentToSource,
         Self::RunTrimmed,
@@ -91,6 +94,9 @@ impl Mark {
         Self::UploadRefused,
         Self::UploadCut,
         Self::SourceRefused,
+        Self::Reconfigured,
+        Self::MemberLost,
+        Self::Preheated,
     ];
 }
 

@@ -79,6 +79,13 @@ impl Shrinking<'_> {
             })?;
         }
         self.knobs()?;
+        let origin = self.best.topology.schedulers + self.best.daemons();
+        if !self.is_struck(origin + 1)? {
+            self.change(|s| {
+                s.topology.managers = 0;
+                s.work.retain(|work| !work.act.is_operators());
+            })?;
+        }
         self.change(|s| s.topology.is_shuffled = false)?;
         self.change(|s| s.topology.latency_ms = (1, 1))?;
         while self.best.work.iter().all(|work| work.host + 1 < self.best.daemons())
@@ -109,14 +116,21 @@ impl Shrinking<'_> {
         self.change(|s| s.knobs.source_stall_ms = plain.source_stall_ms).map(drop)
     }
 
-    /// Leaves out the last peer. The origin is counted behind it, so its number moves in the plan.
+    /// Leaves out the last peer. Origin and manager are counted behind it, so their numbers move in the plan.
     fn drop_last_peer(&mut self) -> Result<bool> {
         let last = self.best.topology.schedulers + self.best.daemons() - 1;
-        let text = serde_json::to_string(&self.best.plan)?;
-        if text.contains(&format!("\"host\":{last},")) || text.contains(&format!("\"host\":{}", last + 1)) {
-            return Ok(false);
+        for host in last..=last + 2 {
+            if self.is_struck(host)? {
+                return Ok(false);
+            }
         }
         self.change(|s| s.topology.peers -= 1)
+    }
+
+    /// Whether the plan has a fault of one host.
+    fn is_struck(&self, host: u32) -> Result<bool> {
+        let text = serde_json::to_string(&self.best.plan)?;
+        Ok([',', '}'].iter().any(|end| text.contains(&format!("\"host\":{host}{end}"))))
     }
 }
 

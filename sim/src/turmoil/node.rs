@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use df_core::rng::Rng;
-use df_daemons::config::{HostPort, PeerConfig, SchedulerSettings};
+use df_daemons::config::{HostPort, ManagerAddress, ManagerLink, ManagerSettings, PeerConfig, SchedulerSettings};
 use df_daemons::env::net::{Listener, Net};
 use df_daemons::env::{Clock, Env};
+use df_daemons::manager::ManagerIncoming;
 use df_daemons::peer::{self, PeerIncoming};
 use df_daemons::scheduler;
 use df_daemons::sync::lock;
@@ -19,10 +20,11 @@ use super::book::{Book, ROOT};
 use super::disk::SimDisk;
 use super::eyes::{Eyes, Gauges};
 use super::ledger::Ledger;
+use super::manager::{self, Estate, Operator};
 use super::net::{LocalDoor, SimNet, Wires};
 use super::origin::{self, Shelf};
 use super::scenario::{Act, Scenario};
-use super::user::{Entry, User};
+use super::user::{Entry, Outcome, User};
 
 /// Where schedulers listen.
 pub const SCHEDULER_PORT: u16 = 8002;
@@ -32,7 +34,7 @@ const RPC_PORT: u16 = 65000;
 pub const PIECE_PORT: u16 = 65002;
 
 /// What every wall clock showed when the run began, after the Unix epoch.
-const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+pub(super) const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
 /// What a host is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +47,15 @@ pub enum Role {
     Peer,
     /// It is where contents come from.
     Origin,
+    /// It runs dfmanager.
+    Manager,
+}
+
+impl Role {
+    /// Whether it is a manager's member, if there is one.
+    pub const fn is_member(self) -> bool {
+        matches!(self, Self::Scheduler | Self::Seed | Self::Peer)
+    }
 }
 
 /// What all hosts share.
@@ -63,6 +74,17 @@ pub struct Common {
     pub diary: Mutex<Vec<Entry>>,
     /// The schedulers' addresses.
     pub schedulers: Vec<HostPort>,
+    /// The manager's address, if there is one, and what outlives its process.
+    pub manager: Option<(HostPort, Estate)>,
+}
+
+impl Common {
+    /// How members reach the manager.
+    fn link(&self) -> ManagerLink {
+        let address = self.manager.as_ref().map(|(address, _)| ManagerAddress(address.clone()));
+        let join_token_file = address.as_ref().map(|_| manager::TOKEN_FILE.into());
+        ManagerLink { address, join_token_file, cluster: None }
+    }
 }
 
 /// One host.
@@ -157,6 +179,7 @@ impl Node {
         let ended = match self.role {
             Role::Scheduler => self.schedule(&common).await,
             Role::Seed | Role::Peer => self.serve(&common).await,
+            Role::Manager => self.manage(&common).await,
             Role::Origin => {
                 let net = SimNet::new(self.ip, PIECE_PORT, common.wires.clone());
                 let listener = net.listen((self.ip, origin::PORT).into()).await?;
@@ -175,6 +198,10 @@ impl Node {
             relay_depth_limit: knobs.relay_depth_limit,
             source_escape: Span::new(Duration::from_millis(knobs.source_escape_ms)),
             task_ttl: Span::new(Duration::from_millis(knobs.task_ttl_ms)),
+            hostname: self.name.to_string(),
+            advertise_ip: Some(self.ip),
+            data_dir: ROOT.into(),
+            manager: common.link(),
             ..SchedulerSettings::default()
         };
         let incoming = match env.net.listen((self.ip, SCHEDULER_PORT).into()).await {
@@ -183,6 +210,37 @@ impl Node {
         };
         let ended = scheduler::run(env, settings, incoming, CancellationToken::new()).await;
         format!("{ended:?}")
+    }
+
+    async fn manage(self: &Arc<Self>, common: &Arc<Common>) -> String {
+        let Some((_, estate)) = common.manager.clone() else { return "there is none".to_owned() };
+        let env = self.env(common);
+        let (grpc, rest) = (
+            env.net.listen((self.ip, manager::GRPC_PORT).into()).await,
+            env.net.listen((self.ip, manager::REST_PORT).into()).await,
+        );
+        let (Ok(grpc), Ok(rest)) = (grpc, rest) else { return "its ports are taken".to_owned() };
+        let operator = Operator {
+            net: Arc::new(SimNet::new(self.ip, PIECE_PORT, common.wires.clone())),
+            ip: self.ip,
+            estate: estate.clone(),
+            book: common.book.clone(),
+        };
+        let (asks, asked) = mpsc::unbounded_channel();
+        lock(&self.life).users = Some(asks);
+        tokio::spawn(users(Asker::Operator(operator), asked, self.clone(), common.clone()));
+        let settings = ManagerSettings { data_dir: ROOT.into(), ..ManagerSettings::default() };
+        let ended = match df_daemons::manager::prepare(&env, estate.db, |_| Ok(())).await {
+            Ok(prepared) => {
+                let incoming = ManagerIncoming { grpc, rest };
+                df_daemons::manager::run(env, settings, prepared, incoming, CancellationToken::new()).await
+            }
+            Err(failure) => Err(failure),
+        };
+        match ended {
+            Ok(()) => "by itself".to_owned(),
+            Err(failure) => failure.to_string(),
+        }
     }
 
     async fn serve(self: &Arc<Self>, common: &Arc<Common>) -> String {
@@ -202,7 +260,7 @@ impl Node {
         };
         let (asks, asked) = mpsc::unbounded_channel();
         lock(&self.life).users = Some(asks);
-        tokio::spawn(users(user, asked, self.clone(), common.clone()));
+        tokio::spawn(users(Asker::User(user), asked, self.clone(), common.clone()));
         let incoming = PeerIncoming { rpc, pieces, local: Listener::Other(Box::new(door)) };
         let ended = peer::run(env, self.config(common), incoming, CancellationToken::new()).await;
         match ended {
@@ -220,6 +278,7 @@ impl Node {
         config.host.idc = (knobs.zones > 1).then(|| format!("zone {}", self.number % knobs.zones));
         config.seed_peer.enable = self.role == Role::Seed;
         config.scheduler.addresses = common.schedulers.clone();
+        config.manager = common.link();
         config.rpc.port = RPC_PORT;
         config.pieces.port = PIECE_PORT;
         config.upload.rate_limit = rate(knobs.upload_rate);
@@ -239,13 +298,29 @@ impl Node {
     }
 }
 
+/// Who asks a daemon for something.
+#[derive(Clone)]
+enum Asker {
+    User(User),
+    Operator(Operator),
+}
+
+impl Asker {
+    async fn ask(&self, act: &Act) -> Outcome {
+        match self {
+            Self::User(user) => user.ask(act).await,
+            Self::Operator(operator) => operator.ask(act).await,
+        }
+    }
+}
+
 /// Everybody who asks this daemon for something, as long as it lives.
-async fn users(user: User, mut asked: mpsc::UnboundedReceiver<(usize, Act)>, node: Arc<Node>, common: Arc<Common>) {
+async fn users(asker: Asker, mut asked: mpsc::UnboundedReceiver<(usize, Act)>, node: Arc<Node>, common: Arc<Common>) {
     while let Some((entry, act)) = asked.recv().await {
-        let (user, node, common) = (user.clone(), node.clone(), common.clone());
+        let (asker, node, common) = (asker.clone(), node.clone(), common.clone());
         tokio::spawn(async move {
             common.ledger.note(&node.name, 10, node.number, &format_args!("asked {act:?}"));
-            let outcome = user.ask(&act).await;
+            let outcome = asker.ask(&act).await;
             common.ledger.note(&node.name, 11, node.number, &format_args!("answered {outcome:?} to {act:?}"));
             if let Some(entry) = lock(&common.diary).get_mut(entry) {
                 entry.ended.get_or_insert((common.ledger.now_us(), outcome));

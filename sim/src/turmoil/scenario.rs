@@ -41,6 +41,9 @@ pub struct Topology {
     pub seeds: u32,
     /// Ordinary peers.
     pub peers: u32,
+    /// Managers: one or none.
+    #[serde(default)]
+    pub managers: u32,
     /// Shortest and longest way of a message, in milliseconds.
     pub latency_ms: (u64, u64),
     /// How far time goes in a step, in milliseconds.
@@ -129,7 +132,7 @@ pub struct Content {
 pub struct Work {
     /// When, in milliseconds.
     pub at_ms: u64,
-    /// On which peer or seed, by its number among them.
+    /// On which peer or seed, by its number among them. (An operator sits at the manager.)
     pub host: u32,
     /// What.
     pub act: Act,
@@ -175,13 +178,30 @@ pub enum Act {
         /// The name.
         name: u32,
     },
+    /// An operator's limit for all daemons.
+    SetLimits {
+        /// All uploads of a host, in bytes per second.
+        upload_rate: u64,
+    },
+    /// An operator's wish that hosts have a content, which has the default piece length.
+    Preheat {
+        /// Which content.
+        content: u32,
+        /// One seed peer, all of them, or everybody.
+        scope: u32,
+    },
 }
 
 impl Act {
+    /// Whether it is an operator's.
+    pub const fn is_operators(&self) -> bool {
+        matches!(self, Self::SetLimits { .. } | Self::Preheat { .. })
+    }
+
     /// The content of an origin that is asked for.
     pub const fn content(&self) -> Option<u32> {
         match self {
-            Self::Download { content, .. } => Some(*content),
+            Self::Download { content, .. } | Self::Preheat { content, .. } => Some(*content),
             _ => None,
         }
     }
@@ -194,9 +214,17 @@ impl Scenario {
         let topology = Topology::drawn(&mut rng.fork("topology"));
         let mask = mask(&mut rng.fork("mask"));
         let rates = Rates::drawn(&mut rng.fork("rates"));
-        let contents = contents(&mut rng.fork("contents"));
+        let mut contents = contents(&mut rng.fork("contents"));
+        // Only what is cut by the default rule can be preheated.
+        if topology.managers > 0 && rng.fork("preheat").chance(1, 2) {
+            contents[0].piece_len = 0;
+        }
         let knobs = Knobs::drawn(&mut rng.fork("knobs"), &topology, &contents);
-        let work = work(&mut rng.fork("work"), &topology, &contents, rates.chaos_ms);
+        let mut work = work(&mut rng.fork("work"), &topology, &contents, rates.chaos_ms);
+        if topology.managers > 0 {
+            work.extend(operators_work(&mut rng.fork("operator"), &contents, rates.chaos_ms));
+            work.sort_by_key(|item| item.at_ms);
+        }
         Self { seed, topology, mask, rates, knobs, contents, work, plan: None }
     }
 
@@ -227,6 +255,7 @@ impl Scenario {
                 schedulers: 1,
                 seeds: 1,
                 peers: 3,
+                managers: 0,
                 latency_ms: (1, 3),
                 tick_ms: 1,
                 is_shuffled: false,
@@ -244,6 +273,15 @@ impl Scenario {
     /// Peers and seeds together.
     pub const fn daemons(&self) -> u32 {
         self.topology.seeds + self.topology.peers
+    }
+
+    /// All that an operator ever limits uploads to, and what the hosts have been started with.
+    pub fn upload_rates(&self) -> impl Iterator<Item = u64> + '_ {
+        let told = self.work.iter().filter_map(|work| match work.act {
+            Act::SetLimits { upload_rate } => Some(upload_rate),
+            _ => None,
+        });
+        told.chain(self.knobs.upload_rate)
     }
 
     /// Whether nothing goes wrong in it.
@@ -264,6 +302,8 @@ impl Topology {
             is_shuffled: rng.chance(1, 2),
             // Slow ones more often than not: downloads that last meet more faults.
             uplink_bytes_per_sec: [8_000, 16_000, 32_000, 100_000, 10_000_000][rng.index(5)],
+            // In a few: hashing the first password takes as long as half a run.
+            managers: u32::from(rng.chance(1, 6)),
         }
     }
 }
@@ -411,5 +451,21 @@ fn work(rng: &mut Rng, topology: &Topology, contents: &[Content], chaos_ms: u64)
         }
     }
     work.sort_by_key(|item| item.at_ms);
+    work
+}
+
+/// What an operator does.
+fn operators_work(rng: &mut Rng, contents: &[Content], chaos_ms: u64) -> Vec<Work> {
+    let mut work = Vec::new();
+    for _ in 0..rng.below(4) {
+        let upload_rate = [8_000, 40_000, 300_000][rng.index(3)];
+        work.push(Work { at_ms: rng.between(500, chaos_ms), host: 0, act: Act::SetLimits { upload_rate } });
+    }
+    for (content, _) in (0..).zip(contents).filter(|(_, content)| content.piece_len == 0) {
+        for _ in 0..rng.below(3) {
+            let scope = rng.below(3) as u32;
+            work.push(Work { at_ms: rng.between(500, chaos_ms), host: 0, act: Act::Preheat { content, scope } });
+        }
+    }
     work
 }

@@ -158,6 +158,7 @@ impl User {
                 let ask = StatTaskRequest { cid: self.book.cid(name), ..StatTaskRequest::default() };
                 client.stat_task(ask).await.map(|_| done).map_err(refused)
             }
+            Act::SetLimits { .. } | Act::Preheat { .. } => Err(Failure::new(Code::Usage, "that is an operator's")),
         }
     }
 

@@ -7,6 +7,7 @@ mod wishes;
 pub use wishes::Wish;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use super::checks;
 use super::fault::{Drawing, Fault};
 use super::ledger::{Ledger, Mark, Violation};
 use super::links::Links;
+use super::manager::{self, Estate};
 use super::net::Wires;
 use super::node::{Common, Node, Role, SCHEDULER_PORT};
 use super::origin::{self, Shelf};
@@ -32,8 +34,10 @@ const RESTART_MS: u64 = 1000;
 /// How long a healed world has to finish, beside what its bytes take, in milliseconds.
 const HEAL_LIMIT_MS: u64 = 240_000;
 
-/// How long it has to come to rest after that, in milliseconds.
+/// How long it has to come to rest after that, in milliseconds, and what a try at a source that hangs takes
+/// besides its stall limit: what nobody waits for is given up when all tries have failed.
 const REST_LIMIT_MS: u64 = 90_000;
+const TRY_MS: u64 = 10_000;
 
 /// How long a scheduler may believe what is no longer so, in milliseconds: a stream that was cut and brings
 /// nothing any more is given up after a quarter of a minute.
@@ -89,6 +93,20 @@ pub struct World<'a> {
 
 /// Runs a scenario to its end, or to its first violation.
 pub fn run(scenario: &Scenario, is_verbose: bool) -> Report {
+    let ended = catch_unwind(AssertUnwindSafe(|| played(scenario, is_verbose)));
+    ended.unwrap_or_else(|_| {
+        let what = super::panics::last().unwrap_or_default();
+        let violation = Violation { at_us: 0, check: "no-panic".to_owned(), what };
+        Report { seed: scenario.seed, violations: vec![violation], plan: planned(scenario), ..Report::default() }
+    })
+}
+
+/// The faults that are to happen.
+fn planned(scenario: &Scenario) -> Vec<(u64, Fault)> {
+    scenario.plan.clone().unwrap_or_else(|| Drawing::new(scenario).plan(scenario.rates.chaos_ms))
+}
+
+fn played(scenario: &Scenario, is_verbose: bool) -> Report {
     let mut world = World::new(scenario, is_verbose);
     world.chaos();
     world.heal();
@@ -118,7 +136,9 @@ impl World<'_> {
         let (nodes, wires) = hosts(scenario, &sim, &ledger);
         let schedulers = nodes.iter().filter(|node| node.role == Role::Scheduler);
         let shelf = Arc::new(Mutex::new(Shelf::new(&scenario.contents)));
+        let manager = found_manager(scenario, &nodes, &ledger);
         let common = Arc::new(Common {
+            manager,
             book: Arc::new(Book::new(&scenario.contents, shelf.clone())),
             schedulers: schedulers.map(|node| HostPort { host: node.ip.to_string(), port: SCHEDULER_PORT }).collect(),
             scenario: scenario.clone(),
@@ -131,10 +151,9 @@ impl World<'_> {
             let (node, common) = (node.clone(), common.clone());
             sim.host(node.ip, move || node.clone().run(common.clone()));
         }
-        let plan = scenario.plan.clone().unwrap_or_else(|| Drawing::new(scenario).plan(scenario.rates.chaos_ms));
         Self {
             links: Links::new(nodes.iter().map(|node| node.ip).collect()),
-            plan: plan.into(),
+            plan: planned(scenario).into(),
             work: scenario.work.clone().into(),
             common,
             nodes,
@@ -159,6 +178,16 @@ impl World<'_> {
     /// Faults that happened.
     pub(super) fn fired(&self) -> &[(u64, Fault)] {
         &self.fired
+    }
+
+    /// The number of the first seed or peer.
+    pub(super) fn first_daemon(&self) -> u32 {
+        self.scenario().topology.schedulers
+    }
+
+    /// The number of the origin, behind which the manager is.
+    pub(super) fn origin(&self) -> u32 {
+        self.first_daemon() + self.scenario().daemons()
     }
 
     fn is_over(&self) -> bool {
@@ -197,7 +226,9 @@ impl World<'_> {
             self.end_due();
             while self.work.front().is_some_and(|work| work.at_ms <= self.now_ms) {
                 if let Some(work) = self.work.pop_front() {
-                    self.ask(self.scenario().topology.schedulers + work.host, work.act);
+                    let is_operators = work.act.is_operators();
+                    let host = if is_operators { self.origin() + 1 } else { self.first_daemon() + work.host };
+                    self.ask(host, work.act);
                 }
             }
             self.step();
@@ -254,12 +285,10 @@ impl World<'_> {
         let percent = if is_calm { 100 } else { self.scenario().rates.core_percent };
         let all = 0..self.nodes.len() as u32;
         self.core = all.filter(|_| rng.chance(percent, 100)).collect();
-        let first_daemon = self.scenario().topology.schedulers;
         let daemons = u64::from(self.scenario().daemons());
-        self.core.insert(first_daemon + rng.below(daemons) as u32);
-        let origin = self.nodes.len() as u32 - 1;
+        self.core.insert(self.first_daemon() + rng.below(daemons) as u32);
         if percent == 100 || rng.chance(3, 4) {
-            self.core.insert(origin);
+            self.core.insert(self.origin());
         }
         self.active.iter_mut().for_each(|(end, _)| *end = 0);
         self.end_due();
@@ -291,8 +320,8 @@ impl World<'_> {
     /// How long the core has, in milliseconds.
     fn patience_ms(&self) -> u64 {
         let (scenario, knobs) = (self.scenario(), &self.scenario().knobs);
-        let rates = [knobs.upload_rate, knobs.download_rate, knobs.source_rate];
-        let slowest = rates.into_iter().flatten().fold(scenario.topology.uplink_bytes_per_sec, u64::min).max(1);
+        let rates = [knobs.download_rate, knobs.source_rate].into_iter().flatten().chain(scenario.upload_rates());
+        let slowest = rates.fold(scenario.topology.uplink_bytes_per_sec, u64::min).max(1);
         let bytes: u64 = scenario.contents.iter().map(|content| content.len).sum();
         HEAL_LIMIT_MS + 4 * bytes * u64::from(scenario.daemons()) * 1000 / slowest
     }
@@ -325,7 +354,9 @@ impl World<'_> {
 
     /// Waits until nothing is under way any more.
     fn rest(&mut self) {
-        let limit_ms = self.now_ms + REST_LIMIT_MS;
+        let knobs = &self.scenario().knobs;
+        let tries_ms = (u64::from(knobs.source_retry_limit) + 1) * (knobs.source_stall_ms + TRY_MS);
+        let limit_ms = self.now_ms + REST_LIMIT_MS.max(tries_ms);
         let upload_limit_ms = self.now_ms + UPLOAD_LIMIT_MS;
         while !self.is_over() {
             if self.now_ms >= upload_limit_ms {
@@ -394,6 +425,22 @@ impl World<'_> {
     }
 }
 
+/// Sets up the manager, and gives all hosts what they join with.
+fn found_manager(scenario: &Scenario, nodes: &[Arc<Node>], ledger: &Ledger) -> Option<(HostPort, Estate)> {
+    let node = nodes.iter().find(|node| node.role == Role::Manager)?;
+    match Estate::found(scenario.seed, &node.disk) {
+        Ok((estate, token)) => {
+            let token = Arc::new(token.into_bytes());
+            nodes.iter().for_each(|node| node.disk.put_foreign(manager::TOKEN_FILE.as_ref(), token.clone()));
+            Some((HostPort { host: node.ip.to_string(), port: manager::GRPC_PORT }, estate))
+        }
+        Err(failure) => {
+            ledger.violate("no-panic", format!("the manager cannot be set up: {failure}"));
+            None
+        }
+    }
+}
+
 fn hosts(scenario: &Scenario, sim: &turmoil::Sim<'_>, ledger: &Ledger) -> (Vec<Arc<Node>>, Wires) {
     let topology = &scenario.topology;
     let of = |role, name: &str, count| (0..count).map(|n| (role, format!("{name}-{n}"))).collect::<Vec<_>>();
@@ -401,6 +448,7 @@ fn hosts(scenario: &Scenario, sim: &turmoil::Sim<'_>, ledger: &Ledger) -> (Vec<A
     names.extend(of(Role::Seed, "seed", topology.seeds));
     names.extend(of(Role::Peer, "peer", topology.peers));
     names.push((Role::Origin, origin::NAME.to_owned()));
+    names.extend(of(Role::Manager, "manager", topology.managers));
     let mut wires = Wires::default();
     let numbered = (0..).zip(names);
     let nodes = numbered.map(|(number, (role, name))| {

@@ -75,6 +75,39 @@ fn a_download_whose_content_is_forgotten_under_it_ends() {
     holds(include_str!("seeds/gone.json"));
 }
 
+/// At the end of a download a faster parent took over a transfer of a piece that the source was bringing, too:
+/// with the transfer taken back the piece was still on its way, and granting it anew was one grant too many.
+#[test]
+fn what_the_source_brings_as_well_is_not_taken_over() {
+    holds(include_str!("seeds/beside.json"));
+}
+
+/// A seed peer was woken for two contents and had room for one. What it had just fetched went for the other
+/// before anybody had got it, was fetched again, and so on: hundreds of copies, and nobody served.
+#[test]
+fn a_seed_with_little_room_serves_what_it_was_woken_for() {
+    let report = run(include_str!("seeds/thrash.json"));
+    assert_eq!(report.violations, []);
+    assert!(report.source_copies < 4.0, "{}", report.source_copies);
+}
+
+/// The manager's disk failed as a limit was set. The operator heard so, but a daemon that joined just then was
+/// told of it, under a version that after a restart was given to something else: it held to the wrong one for
+/// good.
+#[test]
+fn members_are_told_nothing_that_is_not_stored() {
+    holds(include_str!("seeds/unstored.json"));
+}
+
+/// A manager, and an operator who limits uploads and preheats: everybody has it before anybody asks, once from
+/// the source.
+#[test]
+fn a_managed_world_does_as_its_operator_says() {
+    let report = run(include_str!("seeds/operator.json"));
+    assert_eq!((report.violations, report.source_copies), (Vec::new(), 1.0));
+    assert!(report.marks.contains_key(&Mark::Reconfigured) && report.marks.contains_key(&Mark::Preheated));
+}
+
 /// Three peers, a seed, a scheduler, and nothing goes wrong: exact bytes, once from the source.
 #[test]
 fn a_calm_world_gets_everything_and_asks_the_source_once() {

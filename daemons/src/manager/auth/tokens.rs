@@ -35,7 +35,7 @@ impl Auth {
     /// Makes a token that holds at once, and what is to be stored so that it holds after a restart, too.
     pub(super) fn issue(&self, new: NewToken<'_>) -> Result<(String, StoredToken, Vec<Change>), Failure> {
         let NewToken { user, name, rights, term, is_session } = new;
-        let (text, hash) = secret(if is_session { "dfs_" } else { "dfp_" })?;
+        let (text, hash) = secret(&self.0.env, if is_session { "dfs_" } else { "dfp_" })?;
         let now = self.now_ms();
         let (token, mut changes) = {
             let mut books = lock(&self.0.books);

@@ -32,7 +32,7 @@ pub struct Wish {
 impl World<'_> {
     /// What was asked for on the hosts of the core, each once.
     pub(super) fn wishes(&self) -> Vec<Wish> {
-        let first = self.scenario().topology.schedulers;
+        let first = self.first_daemon();
         let mut wishes: Vec<Wish> = Vec::new();
         for work in &self.scenario().work {
             let host = first + work.host;
@@ -59,8 +59,7 @@ impl World<'_> {
     pub(in crate::turmoil) fn must_come(&self, act: &Act) -> bool {
         let Act::Download { content, has_digest, .. } = act else { return false };
         let has_changed = lock(&self.common.shelf).versions(*content).len() > 1;
-        let origin = self.nodes.len() as u32 - 1;
-        self.core.contains(&origin) && !(*has_digest && has_changed)
+        self.core.contains(&self.origin()) && !(*has_digest && has_changed)
     }
 
     /// Tries again what has failed. Answers what is still to be had.
