@@ -102,11 +102,12 @@ impl Scheduler {
             return Err(Refusal::PlanMismatch);
         }
         // A content may change at its source and keep its length: pieces of two versions must not meet.
-        match (swarm.version, registration.version) {
-            (known, held) if known != 0 && held != 0 && known != held => return Err(Refusal::PlanMismatch),
-            (known, held) => swarm.version = known.max(held),
+        let version = registration.version;
+        if swarm.version != 0 && version != 0 && swarm.version != version {
+            return Err(Refusal::PlanMismatch);
         }
         swarm.source.exists |= registration.has_source;
+        self.version_learned(key, version);
         if let Some(cached) = cached {
             self.note_cached(now, key, cached);
         }

@@ -375,10 +375,21 @@ impl Scheduler {
             return self.source_changed(now, key);
         }
         swarm.is_ranged = is_ranged;
-        if version != 0 {
-            swarm.version = version;
-        }
+        self.version_learned(key, version);
         self.adopt_plan(now, key, plan);
+    }
+
+    /// It becomes known of which version the swarm's pieces are. Members that know only how the content is cut
+    /// are told: one that does not know could go on by itself with another version.
+    pub(super) fn version_learned(&mut self, key: SwarmKey, version: u64) {
+        let swarm = &mut self.swarms[key];
+        if swarm.version != 0 || version == 0 {
+            return;
+        }
+        swarm.version = version;
+        let swarm = &self.swarms[key];
+        let told = swarm.plan.into_iter().flat_map(|plan| swarm.iter().map(move |(_, member)| (member.peer, plan)));
+        told.for_each(|(peer, plan)| self.outbox.push(Output::TellPlan { peer, plan }));
     }
 
     /// The swarm knows how its content is cut; its members are told.

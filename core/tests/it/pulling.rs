@@ -167,6 +167,23 @@ fn a_holder_that_registers_anew_is_not_missed_in_between() {
     assert!(bench.outputs.iter().any(is_granted), "{:?}", bench.outputs);
 }
 
+/// Seed 1003677 of the fault simulation: members that had been told only how the content is cut did not hear of
+/// which version it is. One of them lost its schedulers, and went on with another.
+#[test]
+fn members_hear_of_which_version_their_pieces_are() {
+    let mut bench = Bench::new();
+    let seed = bench.host(HostKind::Seed);
+    let plan = PiecePlan::with_piece_len(4, 1).unwrap();
+    let seed = bench.join(seed, Mode::Granted, |registration| registration.plan = Some(plan));
+    let other = bench.host(HostKind::Normal);
+    let other = bench.join(other, Mode::Granted, |_| {});
+    assert!(bench.is_sent_to_source(seed));
+    bench.outputs.clear();
+    bench.tell(Input::PlanLearned { peer: seed, plan, is_ranged: true, version: 7 });
+    assert!(bench.outputs.contains(&Output::TellPlan { peer: other, plan }), "{:?}", bench.outputs);
+    assert_eq!(bench.scheduler.source_version(other), 7);
+}
+
 /// After a scheduler came back the first holders say which version of the source they have. Whoever has pieces
 /// of another, of the same length, would spoil what he completes.
 #[test]

@@ -379,12 +379,13 @@ impl World<'_> {
             self.wait(3000);
             self.nodes.iter().for_each(|node| lock(&node.gauges).wants_held = true);
             self.wait(1000);
-            let wrong = checks::untrue_books(self);
-            if wrong.is_empty() {
+            let (untrue, differing) = (checks::untrue_books(self), checks::differing_configurations(self));
+            if untrue.is_empty() && differing.is_none() {
                 return;
             }
             if self.now_ms >= limit_ms {
-                return wrong.into_iter().for_each(|what| self.ledger().violate("books-are-true", what));
+                untrue.into_iter().for_each(|what| self.ledger().violate("books-are-true", what));
+                return differing.into_iter().for_each(|what| self.ledger().violate("configurations-agree", what));
             }
         }
     }

@@ -99,6 +99,13 @@ fn members_are_told_nothing_that_is_not_stored() {
     holds(include_str!("seeds/unstored.json"));
 }
 
+/// A scheduler knew how a content is cut before it knew of which version it is, and told its members only the
+/// one. A member that lost it could not tell that the content had changed at the source: pieces of two versions.
+#[test]
+fn members_know_of_which_version_their_pieces_are() {
+    holds(include_str!("seeds/untold.json"));
+}
+
 /// A manager, and an operator who limits uploads and preheats: everybody has it before anybody asks, once from
 /// the source.
 #[test]
