@@ -37,11 +37,15 @@ pub enum Bug {
     WholeNotVerified,
     /// A piece is promised though it could not be written.
     PromisedBeforeStored,
+    /// Members are not told of a new configuration.
+    PushForgotten,
+    /// The manager says that a change is stored, and it is not.
+    ChangeNotStored,
 }
 
 impl Bug {
     /// Every bug, with its name.
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::DigestIgnored, "digest-ignored"),
         (Self::LastPieceShort, "last-piece-short"),
         (Self::SlotNotReleased, "slot-not-released"),
@@ -58,6 +62,8 @@ impl Bug {
         (Self::SilenceIgnored, "silence-ignored"),
         (Self::WholeNotVerified, "whole-not-verified"),
         (Self::PromisedBeforeStored, "promised-before-stored"),
+        (Self::PushForgotten, "push-forgotten"),
+        (Self::ChangeNotStored, "change-not-stored"),
     ];
 }
 

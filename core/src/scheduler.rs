@@ -52,7 +52,7 @@ pub use event::{
     Cached, GrantKey, HostInfo, HostKey, HostKind, Input, Mode, Output, PeerKey, PieceFailure, Refusal, Registration,
     RequestId, SourceFailure, TaskFailure, Zone,
 };
-pub use view::{HostRow, MemberRow, PieceState, TaskRow, Transfer};
+pub use view::{HostRow, MemberRow, PieceState, Rescues, TaskRow, Transfer};
 
 use crate::blacklist::{Blacklist, BlacklistPolicy};
 use crate::id::{HostId, PeerId, PieceDigest, TaskId};
@@ -139,6 +139,7 @@ pub struct Scheduler {
     rng: Rng,
     work: VecDeque<Work>,
     outbox: Outbox<Output>,
+    rescues: Rescues,
     /// When the first input came.
     started: Instant,
     next_sweep: Instant,
@@ -187,6 +188,7 @@ impl Scheduler {
             rng: Rng::new(seed).fork("scheduler"),
             work: VecDeque::new(),
             outbox: Outbox::new(),
+            rescues: Rescues::default(),
             started: Instant::ZERO,
             next_sweep: Instant::ZERO,
             sample: Vec::new(),
@@ -312,7 +314,10 @@ impl Scheduler {
                 continue;
             };
             let served = self.peers[member.peer].served;
-            member.is_escaping |= now - served >= self.config.zone_escape;
+            if !member.is_escaping && now - served >= self.config.zone_escape {
+                member.is_escaping = true;
+                self.rescues.let_across += 1;
+            }
         }
     }
 }

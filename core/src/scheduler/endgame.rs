@@ -83,6 +83,7 @@ impl Scheduler {
     fn replace(&mut self, now: Instant, grant: GrantKey, parent: Row) {
         let Some(Grant { swarm, to_row, piece, .. }) = self.grants.get(grant).copied() else { return };
         self.revoke(now, grant);
+        self.rescues.taken_over += 1;
         self.swarms[swarm].second_starts += 1;
         let copies = self.swarms[swarm].availability.copies(piece);
         self.grant(now, swarm, parent, to_row, Offer { hops: 0, copies, piece });

@@ -271,6 +271,7 @@ impl Scheduler {
             }
             return;
         }
+        self.rescues.sent_to_source += 1;
         let count = plan.count().filter(|_| swarm.is_ranged);
         let Some(count) = count else { return self.send_to_source(now, key, peer, 0, None) };
         let lacks = |n: &u32| plan.number(*n).is_some_and(|piece| !swarm.has(row, piece));

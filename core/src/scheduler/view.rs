@@ -56,6 +56,17 @@ pub struct HostRow {
     pub wanting: u32,
 }
 
+/// How often peers for which too little came were helped.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Rescues {
+    /// Transfers given to a faster parent at the end of a download.
+    pub taken_over: u64,
+    /// Peers sent to the source for what others have and do not send.
+    pub sent_to_source: u64,
+    /// Peers let be served across zones.
+    pub let_across: u64,
+}
+
 /// A host's part in a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemberRow {
@@ -98,6 +109,11 @@ pub enum PieceState {
 }
 
 impl Scheduler {
+    /// How often peers were helped since this scheduler was made.
+    pub const fn rescues(&self) -> Rescues {
+        self.rescues
+    }
+
     /// All tasks.
     pub fn task_rows(&self) -> impl Iterator<Item = TaskRow> + '_ {
         self.swarms.values().map(|swarm| {

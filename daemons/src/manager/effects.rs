@@ -8,6 +8,7 @@ use df_api::failure::Failure;
 use df_api::manager as wire;
 use df_api::manager::Severity;
 use df_api::manager::member_order::Order as Down;
+use df_core::planted::{Bug, is_planted};
 use df_core::registry::{Cluster, ClusterId, Job, JobState, MemberId, MemberKind, Notice, Output, Registry};
 use tokio::sync::mpsc;
 
@@ -83,6 +84,7 @@ impl Driver<Registry> for Effects {
                     });
                 }
             }
+            Output::Push(_) if is_planted(Bug::PushForgotten) => {}
             Output::Push(id) => {
                 if let Some(told) = configuration(machine, id, self.desk.epoch()) {
                     self.then(move |desk| desk.broadcast(id, &Down::Configuration(told)));
@@ -221,7 +223,7 @@ async fn commit(desk: Desk, db: Arc<dyn Db>, mut batches: mpsc::UnboundedReceive
         let mut durable = Ok(());
         if !owed.is_empty() {
             let changes = latest(std::mem::take(&mut owed));
-            let applied = move || (db.apply(&changes), changes);
+            let applied = move || (if is_planted(Bug::ChangeNotStored) { Ok(()) } else { db.apply(&changes) }, changes);
             let (result, changes) = desk.env().blocking(applied).await;
             desk.note_store(result.as_ref().err().map(ToString::to_string));
             if let Err(failure) = result {
@@ -243,4 +245,17 @@ fn latest(changes: Vec<Change>) -> Vec<Change> {
     let mut kept: Vec<Change> = changes.into_iter().rev().filter(|change| seen.insert(change.key())).collect();
     kept.reverse();
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::db::Kind;
+
+    #[test]
+    fn of_what_is_owed_the_last_word_on_each_value_counts() {
+        let put = |number, text: &str| Change::Put(Kind::Job, number, text.as_bytes().to_vec());
+        let owed = vec![put(1, "a"), put(2, "b"), put(1, "c"), Change::Remove(Kind::Job, 2), put(3, "d")];
+        assert_eq!(latest(owed), [put(1, "c"), Change::Remove(Kind::Job, 2), put(3, "d")]);
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use df_core::downloader::{self, Downloader, FetchId, GrantId, Report};
 use df_core::id::{HostId, TaskId};
 use df_core::registry::{self, JobState, Registry};
-use df_core::scheduler::{self, GrantKey, HostKey, HostKind, PieceFailure, Refusal, Scheduler, TaskFailure};
+use df_core::scheduler::{self, GrantKey, HostKey, HostKind, PieceFailure, Refusal, Rescues, Scheduler, TaskFailure};
 use df_core::time::{Duration, Instant};
 use df_core::uploader::{self, Uploader};
 use df_daemons::env::Clock;
@@ -66,6 +66,7 @@ struct Memory {
     /// Versions of configurations in force in each life of each member.
     versions: BTreeMap<(String, u64), u64>,
     grants: BTreeSet<GrantKey>,
+    rescues: Rescues,
 }
 
 /// How long a child leaves a parent alone that sent it a bad piece: the shortest listing there is.
@@ -200,8 +201,12 @@ impl Eyes {
                 memory.fetching.insert(*fetch, *task);
                 memory.asked.insert((*task, piece.get()), *parent);
                 let now = self.clock.now();
-                if memory.corrupt.get(parent).is_some_and(|at| now - *at < CORRUPT_TERM) {
-                    self.violate("liars-are-left", format!("{parent} is asked again though it sent a bad piece"));
+                match memory.corrupt.get(parent) {
+                    Some(at) if now - *at < CORRUPT_TERM => {
+                        self.violate("liars-are-left", format!("{parent} is asked again though it sent a bad piece"));
+                    }
+                    Some(_) => self.ledger.mark(Mark::Paroled),
+                    None => {}
                 }
                 if machine.blacklisted(self.clock.now()).any(|(listed, _)| listed == *parent) {
                     self.violate("listed-parents-are-not-used", format!("{parent} is asked though listed"));
@@ -254,6 +259,14 @@ impl Eyes {
     fn scheduler_settled(&self, machine: &Scheduler) {
         let mut gauges = lock(&self.gauges);
         gauges.sizes = machine.sizes();
+        let rescues = machine.rescues();
+        let before = std::mem::replace(&mut lock(&self.memory).rescues, rescues);
+        let seen = [
+            (rescues.taken_over > before.taken_over, Mark::TakenOver),
+            (rescues.sent_to_source > before.sent_to_source, Mark::EscapedToSource),
+            (rescues.let_across > before.let_across, Mark::EscapedZone),
+        ];
+        seen.into_iter().filter(|(is_new, _)| *is_new).for_each(|(_, mark)| self.ledger.mark(mark));
         if !gauges.wants_held {
             return;
         }

@@ -64,11 +64,15 @@ pub enum Mark {
     Reconfigured,
     MemberLost,
     Preheated,
+    TakenOver,
+    EscapedToSource,
+    EscapedZone,
+    Paroled,
 }
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::SeedWoken,
         Self::PeerSentToSource,
         Self::RunTrimmed,
@@ -97,6 +101,10 @@ impl Mark {
         Self::Reconfigured,
         Self::MemberLost,
         Self::Preheated,
+        Self::TakenOver,
+        Self::EscapedToSource,
+        Self::EscapedZone,
+        Self::Paroled,
     ];
 }
 
