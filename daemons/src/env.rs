@@ -172,10 +172,11 @@ impl Clock {
         Self { zero: tokio::time::Instant::now(), wall_at_zero_us }
     }
 
-    /// Sets the wall clock, as an operator or a time server may; what is monotonic goes on.
-    pub fn set_wall(&self, wall: Duration) {
-        let at_zero = wall.saturating_sub(self.now() - Instant::ZERO);
-        self.wall_at_zero_us.store(df_core::time::micros(at_zero), Ordering::Relaxed);
+    /// Moves the wall clock, as an operator or a time server may; what is monotonic goes on.
+    pub fn shift_wall(&self, by_secs: i64) {
+        let by_us = by_secs.saturating_mul(1_000_000);
+        let shifted = |us: u64| Some(us.saturating_add_signed(by_us));
+        let _ = self.wall_at_zero_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shifted);
     }
 
     /// Monotonic time for machines.

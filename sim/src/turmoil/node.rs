@@ -140,11 +140,11 @@ impl Node {
     }
 
     /// Moves its wall clock.
-    pub fn shift_wall(&self, ledger: &Ledger, by_secs: i64) {
+    pub fn shift_wall(&self, by_secs: i64) {
         let mut life = lock(&self.life);
         life.wall_shift_secs += by_secs;
         if let Some(clock) = &life.clock {
-            clock.set_wall(self.wall(ledger, life.wall_shift_secs));
+            clock.shift_wall(by_secs);
         }
     }
 

@@ -31,7 +31,7 @@ impl World<'_> {
             Fault::Reset { host } => lock(&self.common.wires).reset(self.nodes[*host as usize].ip),
             Fault::Flip { host, draw } => drop(self.nodes[*host as usize].disk.flip(*draw)),
             Fault::Change { content } => lock(&self.common.shelf).change(*content),
-            Fault::Wall { host, by_secs } => self.nodes[*host as usize].shift_wall(&self.common.ledger, *by_secs),
+            Fault::Wall { host, by_secs } => self.nodes[*host as usize].shift_wall(*by_secs),
             _ => {}
         }
         let is_lasting = !matches!(fault, Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::Wipe { .. });
