@@ -222,14 +222,14 @@ async fn commit(desk: Desk, db: Arc<dyn Db>, mut batches: mpsc::UnboundedReceive
         owed.append(&mut batch.changes);
         let mut durable = Ok(());
         if !owed.is_empty() {
-            let changes = latest(std::mem::take(&mut owed));
+            let changes = std::mem::take(&mut owed);
             let applied = move || (if is_planted(Bug::ChangeNotStored) { Ok(()) } else { db.apply(&changes) }, changes);
             let (result, changes) = desk.env().blocking(applied).await;
             desk.note_store(result.as_ref().err().map(ToString::to_string));
             if let Err(failure) = result {
                 tracing::error!(%failure, "what changed is not stored yet");
                 durable = Err(failure.hint("it is tried again: look at what holds before you repeat it"));
-                owed = changes;
+                owed = latest(changes);
             } else if was_owing {
                 tracing::info!("the store is well again");
                 desk.close_all();

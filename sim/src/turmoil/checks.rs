@@ -1,6 +1,7 @@
 //! What has to be true when the core has been healed, when all is at rest, and of the run as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use df_core::id::HostId;
 use df_daemons::sync::lock;
@@ -69,10 +70,14 @@ pub(super) fn busy(world: &World<'_>) -> Vec<String> {
     busy
 }
 
+/// The hosts of the core that a manager tells what holds.
+fn core_members<'a>(world: &'a World<'_>) -> impl Iterator<Item = &'a Arc<Node>> {
+    world.nodes.iter().filter(|node| node.role.is_member() && world.core.contains(&node.number))
+}
+
 /// Members of the core that have not what a manager of the core has told.
 fn behind(world: &World<'_>, members: &BTreeMap<String, bool>) -> Vec<String> {
-    let core = world.nodes.iter().filter(|node| node.role.is_member() && world.core.contains(&node.number));
-    let behind = core.filter(|node| members.get(&*node.name) != Some(&true));
+    let behind = core_members(world).filter(|node| members.get(&*node.name) != Some(&true));
     behind.map(|node| format!("{}: a configuration that is not the latest", node.name)).collect()
 }
 
@@ -121,8 +126,7 @@ fn changes_stay(world: &World<'_>) {
 pub(super) fn differing_configurations(world: &World<'_>) -> Option<String> {
     world.nodes.last().filter(|node| node.role == Role::Manager && world.core.contains(&node.number))?;
     let fails = |node: &Node, fault: &Fault| matches!(fault, Fault::Full { host, .. } | Fault::DiskError { host, .. } if *host == node.number);
-    let core = world.nodes.iter().filter(|node| node.role.is_member() && world.core.contains(&node.number));
-    let sound = core.filter(|node| !world.fired().iter().any(|(_, fault)| fails(node, fault)));
+    let sound = core_members(world).filter(|node| !world.fired().iter().any(|(_, fault)| fails(node, fault)));
     let mut kept = sound.map(|node| {
         let inode = node.disk.inode(&std::path::Path::new(ROOT).join("dynconfig"));
         (&node.name, inode.map(|inode| lock(&inode).bytes().to_vec()))

@@ -5,18 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use df_api::dial;
 use df_api::failure::{Code, Failure};
 use df_api::manager as wire;
 use df_api::manager::console_client::ConsoleClient;
 use df_api::status::failure_of;
 use df_core::rng::Rng;
-use df_daemons::env::net::Net;
 use df_daemons::env::{Clock, Env};
 use df_daemons::manager::db::{Change, Db, Kind, MemoryDb};
 use df_daemons::manager::{Bootstrap, prepare};
+use df_daemons::peer::membership;
 use df_daemons::sync::lock;
-use hyper_util::rt::TokioIo;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -120,8 +118,8 @@ impl Estate {
 /// Somebody who sits at the manager.
 #[derive(Clone)]
 pub struct Operator {
-    /// The manager's network.
-    pub net: Arc<SimNet>,
+    /// The manager's world.
+    pub env: Env,
     /// Its address.
     pub ip: IpAddr,
     /// What is known of it.
@@ -147,12 +145,7 @@ impl Operator {
     }
 
     fn client(&self) -> Result<ConsoleClient<Channel>, Failure> {
-        let (net, address) = (self.net.clone(), SocketAddr::new(self.ip, GRPC_PORT));
-        let connector = tower::service_fn(move |_| {
-            let net = net.clone();
-            async move { net.connect(address).await.map(TokioIo::new) }
-        });
-        let channel = dial::channel("manager", connector);
+        let channel = membership::channel(&self.env, SocketAddr::new(self.ip, GRPC_PORT));
         channel.map(ConsoleClient::new).map_err(|error| Failure::new(Code::Network, error.to_string()))
     }
 

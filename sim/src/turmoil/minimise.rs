@@ -79,8 +79,7 @@ impl Shrinking<'_> {
             })?;
         }
         self.knobs()?;
-        let origin = self.best.topology.schedulers + self.best.daemons();
-        if !self.is_struck(origin + 1)? {
+        if !self.is_struck(self.best.origin() + 1)? {
             self.change(|s| {
                 s.topology.managers = 0;
                 s.work.retain(|work| !work.act.is_operators());
@@ -118,7 +117,7 @@ impl Shrinking<'_> {
 
     /// Leaves out the last peer. Origin and manager are counted behind it, so their numbers move in the plan.
     fn drop_last_peer(&mut self) -> Result<bool> {
-        let last = self.best.topology.schedulers + self.best.daemons() - 1;
+        let last = self.best.origin() - 1;
         for host in last..=last + 2 {
             if self.is_struck(host)? {
                 return Ok(false);

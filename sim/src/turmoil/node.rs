@@ -220,12 +220,7 @@ impl Node {
             env.net.listen((self.ip, manager::REST_PORT).into()).await,
         );
         let (Ok(grpc), Ok(rest)) = (grpc, rest) else { return "its ports are taken".to_owned() };
-        let operator = Operator {
-            net: Arc::new(SimNet::new(self.ip, PIECE_PORT, common.wires.clone())),
-            ip: self.ip,
-            estate: estate.clone(),
-            book: common.book.clone(),
-        };
+        let operator = Operator { env: env.clone(), ip: self.ip, estate: estate.clone(), book: common.book.clone() };
         let (asks, asked) = mpsc::unbounded_channel();
         lock(&self.life).users = Some(asks);
         tokio::spawn(users(Asker::Operator(operator), asked, self.clone(), common.clone()));

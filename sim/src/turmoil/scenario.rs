@@ -275,6 +275,11 @@ impl Scenario {
         self.topology.seeds + self.topology.peers
     }
 
+    /// The number of the origin among all hosts: behind schedulers, seeds and peers. The manager follows.
+    pub const fn origin(&self) -> u32 {
+        self.topology.schedulers + self.daemons()
+    }
+
     /// All that an operator ever limits uploads to, and what the hosts have been started with.
     pub fn upload_rates(&self) -> impl Iterator<Item = u64> + '_ {
         let told = self.work.iter().filter_map(|work| match work.act {

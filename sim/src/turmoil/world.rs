@@ -187,7 +187,7 @@ impl World<'_> {
 
     /// The number of the origin, behind which the manager is.
     pub(super) fn origin(&self) -> u32 {
-        self.first_daemon() + self.scenario().daemons()
+        self.scenario().origin()
     }
 
     fn is_over(&self) -> bool {
