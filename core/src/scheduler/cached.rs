@@ -126,7 +126,7 @@ impl Scheduler {
             return if is_renewed && !is_other { Ok(()) } else { Err(Refusal::Deleted) };
         }
         let Some(key) = key.filter(|_| is_other) else { return Ok(()) };
-        if is_imported && self.swarms[key].iter().all(|(_, member)| member.host == registration.host) {
+        if is_imported && self.swarms[key].is_empty() {
             self.drop_swarm(now, key);
             return Ok(());
         }

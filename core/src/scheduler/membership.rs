@@ -80,16 +80,17 @@ impl Scheduler {
     }
 
     fn admit(&mut self, now: Instant, registration: Registration) -> Result<PeerKey, Refusal> {
-        self.check_cached(now, &registration)?;
-        let Registration { host, peer: id, task, plan, held, digests, cached, .. } = registration;
-        let known = self.hosts.get(host).ok_or(Refusal::UnknownHost)?;
+        let known = self.hosts.get(registration.host).ok_or(Refusal::UnknownHost)?;
         let (is_seed, zone) = (known.is_seed(), known.info.zone);
-        // One peer for each host and task: a new registration replaces the old one. Nobody looks for a source
-        // meanwhile: what the host had is missing for this moment alone.
-        let old = self.tasks.get(&task).and_then(|swarm| self.peer_on(host, *swarm));
+        // One peer for each host and task: a new registration replaces the old one, whatever comes of it, for the
+        // host says that it has something else now. Nobody looks for a source meanwhile: what the host had is
+        // missing for this moment alone.
+        let old = self.tasks.get(&registration.task).and_then(|swarm| self.peer_on(registration.host, *swarm));
         if let Some(old) = old {
             self.remove_peer(now, old);
         }
+        self.check_cached(now, &registration)?;
+        let Registration { host, peer: id, task, plan, held, digests, cached, .. } = registration;
         let key = self.swarm_for(now, task)?;
         let swarm = &mut self.swarms[key];
         if swarm.len() >= self.config.peer_limit {

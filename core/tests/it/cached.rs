@@ -236,6 +236,20 @@ fn a_name_stands_for_one_content_as_long_as_somebody_has_it() {
     assert_eq!(square.holders(), Some(1));
 }
 
+/// Seed 1205396 of the fault simulation: the import took the place of what the host had from others.
+#[test]
+fn who_is_refused_has_no_longer_what_it_said_before() {
+    let mut square = Square::new(2);
+    square.import(0, 1);
+    square.hold(1, 1, square.stamp());
+    assert_eq!(square.holders(), Some(2));
+    assert_eq!(refusal(&square.import(1, 2)), Some(Refusal::ContentMismatch));
+    assert_eq!(square.holders(), Some(1));
+    // Who is alone with a content may have another one under its name.
+    assert_eq!(refusal(&square.import(0, 2)), None);
+    assert_eq!(square.holders(), Some(1));
+}
+
 #[test]
 fn copies_that_lack_are_asked_for_and_no_more() {
     let mut square = Square::new(4);
