@@ -235,8 +235,9 @@ fn cluster_of(from: StoredCluster) -> Result<Cluster, Failure> {
 
 fn job_of(from: StoredJob, now: Instant, now_ms: u64) -> Result<Job, Failure> {
     let job = from.job.unwrap_or_default();
-    let after = |at_ms: u64| now + Duration::from_millis(at_ms.saturating_sub(now_ms));
-    let (state, deadline) = (convert::job_state(job.state()), after(job.deadline_at_ms));
+    // However the clock on the wall has been set since, it has no more than its time again.
+    let left = Duration::from_millis(job.deadline_at_ms.saturating_sub(now_ms).min(from.timeout_ms));
+    let (state, deadline) = (convert::job_state(job.state()), now + left);
     let spec = JobSpec {
         is_image: job.r#type() == wire::PreheatType::Image,
         platform: job.platform.clone(),
@@ -280,4 +281,21 @@ fn part_of(from: wire::JobPart) -> Result<Part, Failure> {
         },
         failure: from.failure,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seed 1206606 of the fault simulation.
+    #[test]
+    fn a_job_has_no_more_than_its_time_again_however_the_wall_clock_is_set() {
+        let now = Instant::from_micros(1);
+        let job = wire::Job { deadline_at_ms: 20_000, ..wire::Job::default() };
+        let stored = StoredJob { job: Some(job), timeout_ms: 5000, ..StoredJob::default() };
+        let left = |now_ms| job_of(stored.clone(), now, now_ms).unwrap().deadline - now;
+        assert_eq!(left(16_000), Duration::from_secs(4));
+        assert_eq!(left(0), Duration::from_secs(5), "the clock was set back");
+        assert_eq!(left(30_000), Duration::ZERO);
+    }
 }
