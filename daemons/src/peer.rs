@@ -331,11 +331,9 @@ impl Peer {
             let task = request.id();
             match peer.join(request, options, None).await {
                 Ok(waiting) if waiting.job().outcome().borrow().is_none() => {
-                    let job = waiting.job().clone();
-                    job.make_duty();
+                    waiting.job().make_duty();
+                    let (mut outcome, stored) = (waiting.job().outcome(), waiting.job().stored.clone());
                     drop(waiting);
-                    let (mut outcome, stored) = (job.outcome(), job.stored.clone());
-                    drop(job);
                     // Those it was fetched for have it not yet: dropped now for what is fetched next, it would be
                     // fetched again, and so on.
                     if outcome.wait_for(Option::is_some).await.is_ok_and(|ended| matches!(*ended, Some(Ok(_)))) {
@@ -356,9 +354,12 @@ impl Peer {
     /// ended by it.
     async fn adopt_plan(&self, task: &TaskId, plan: PiecePlan, version: u64) -> bool {
         let Some(job) = self.job(task) else { return false };
-        let (store, stored) = (self.0.store.clone(), job.stored.clone());
-        let adopt = move || store.set_plan(&stored, plan).and_then(|()| stored.adopt_version_hash(version));
-        let Err(failure) = self.0.env.blocking(adopt).await else { return true };
+        let stored = job.stored.clone();
+        let adopted = match self.0.store.set_plan_soon(&stored, plan).await {
+            Ok(()) => self.0.env.blocking(move || stored.adopt_version_hash(version)).await,
+            full => full,
+        };
+        let Err(failure) = adopted else { return true };
         if self.close_job(task).is_some() {
             if failure.code == Code::Protocol {
                 self.forget_task(task);

@@ -193,8 +193,7 @@ impl Lane {
     }
 
     async fn set_plan(&self, plan: PiecePlan) -> Result<(), Failure> {
-        let (store, stored) = (self.run.peer.store().clone(), self.run.job.stored.clone());
-        self.run.peer.env().blocking(move || store.set_plan(&stored, plan)).await
+        self.run.peer.store().set_plan_soon(&self.run.job.stored, plan).await
     }
 
     /// What to do with the byte at the cursor.

@@ -5,14 +5,22 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use df_api::failure::{Code, Failure};
 use df_core::id::TaskId;
+use df_core::piece::PiecePlan;
 
 use super::index::IndexRecord;
 use super::{Books, Store, StoredTask, disk_failure};
 use crate::env::Env;
 use crate::sync::lock;
+
+/// How long a content whose last user may be about to go is waited for, to give its room.
+const ROOM_TERM: Duration = Duration::from_millis(500);
+
+/// Time between two looks for room.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
 
 /// Room a store may use, and how long it keeps what nobody asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,12 +70,18 @@ impl Books {
         self.open.get(task).is_some_and(|(stored, _)| is_used(stored))
     }
 
-    /// What is dropped first: idle, not pinned, least recently used.
+    /// What may be dropped for others, now or when nobody uses it any more.
+    fn droppable(&self, spared: Option<&TaskId>) -> impl Iterator<Item = (&TaskId, &IndexRecord)> {
+        let may = move |(task, record): &(&TaskId, &IndexRecord)| {
+            !record.is_pinned && taken(record) > 0 && Some(*task) != spared
+        };
+        self.records.iter().filter(may)
+    }
+
+    /// What is dropped first: idle, least recently used.
     fn victim(&self, spared: Option<&TaskId>) -> Option<TaskId> {
-        let droppable = self.records.iter().filter(|(task, record)| {
-            !record.is_pinned && taken(record) > 0 && Some(*task) != spared && self.is_idle(task)
-        });
-        droppable.min_by_key(|(task, record)| (record.used_secs, **task)).map(|(task, _)| *task)
+        let idle = self.droppable(spared).filter(|(task, _)| self.is_idle(task));
+        idle.min_by_key(|(task, record)| (record.used_secs, **task)).map(|(task, _)| *task)
     }
 }
 
@@ -170,6 +184,26 @@ impl Store {
                 Some(quota) => full(format!("{used} bytes of a quota of {quota} are taken")),
                 None => full(format!("{free} bytes are free on the disk, {free_floor} of them kept free")),
             });
+        }
+    }
+
+    /// [`Store::set_plan`], waiting a moment for room: who has used a content may be about to go, so that it can
+    /// be dropped.
+    ///
+    /// # Errors
+    /// Those of [`Store::set_plan`].
+    pub async fn set_plan_soon(&self, stored: &Arc<StoredTask>, plan: PiecePlan) -> Result<(), Failure> {
+        let clock = &self.0.env.clock;
+        let until = clock.now() + ROOM_TERM;
+        loop {
+            let (store, of) = (self.clone(), stored.clone());
+            let result = self.0.env.blocking(move || store.set_plan(&of, plan)).await;
+            let is_full = result.as_ref().is_err_and(|failure| failure.code == Code::NoSpace);
+            let may_come = is_full && lock(&self.0.books).droppable(Some(&stored.id())).next().is_some();
+            if !may_come || clock.now() >= until {
+                return result;
+            }
+            tokio::time::sleep(ROOM_LOOK).await;
         }
     }
 

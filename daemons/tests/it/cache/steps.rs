@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use df_api::failure::{Code, Failure};
 use df_api::task::TaskRequest;
@@ -298,6 +299,25 @@ fn a_content_that_is_being_settled_gives_its_room() {
     assert_eq!(store.set_plan(&third, plan).unwrap_err().code, Code::NoSpace);
     drop(second);
     store.set_plan(&third, plan).unwrap();
+}
+
+/// Who has used a content may hold it for a moment after its last user was answered.
+#[tokio::test(start_paused = true)]
+async fn room_that_is_about_to_come_free_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let env = Env::simulated(Arc::new(RealNet), Arc::new(RealDisk), Clock::start(), 1);
+    let store = Store::open(env, &folder.path().join("data"), Room::new(Some(15), 0), MemoryIndex::open).unwrap();
+    let first = downloaded(&store, "first");
+    let second = TaskRequest::cached("second", "").unwrap();
+    let second = store.task_or_new(&second.id(), &Label::from(&second)).unwrap();
+    let plan = PiecePlan::with_piece_len(10, 10).unwrap();
+    let full = store.set_plan_soon(&second, plan).await.unwrap_err();
+    assert_eq!(full.code, Code::NoSpace, "its user does not go");
+    let goes = async {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        drop(first);
+    };
+    tokio::join!(store.set_plan_soon(&second, plan), goes).0.unwrap();
 }
 
 /// The name of a folder is made durable with the first content that comes into it; after that the
