@@ -10,6 +10,7 @@ pub mod content;
 pub mod disk;
 pub mod eyes;
 pub mod fault;
+mod gate;
 pub mod ledger;
 pub mod links;
 pub mod manager;

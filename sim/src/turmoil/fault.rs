@@ -17,6 +17,10 @@ pub enum Kind {
     Wipe,
     /// A daemon dies several times in a row.
     CrashLoop,
+    /// A daemon, scheduler or manager is told to end, and started again when it has.
+    Restart,
+    /// A process hangs.
+    Hang,
     /// A scheduler is killed, and has forgotten everything.
     SchedulerKill,
     /// Some hosts cannot reach the others.
@@ -61,11 +65,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Kill,
         Self::PowerLoss,
         Self::Wipe,
         Self::CrashLoop,
+        Self::Restart,
+        Self::Hang,
         Self::SchedulerKill,
         Self::Partition,
         Self::OneWay,
@@ -141,6 +147,10 @@ pub enum Fault {
     PowerLoss { host: u32, down_ms: u64 },
     /// A process dies, and its disk is replaced.
     Wipe { host: u32, down_ms: u64 },
+    /// A process is told to end, and started again when it has.
+    Restart { host: u32 },
+    /// Nothing that a process reads or writes gets on.
+    Hang { host: u32, span_ms: u64 },
     /// Nothing passes between these hosts and all others.
     Partition { hosts: Vec<u32>, span_ms: u64 },
     /// Nothing passes from one host to another.
@@ -182,7 +192,8 @@ impl Fault {
     pub const fn span_ms(&self) -> Option<u64> {
         match self {
             Self::Kill { down_ms, .. } | Self::PowerLoss { down_ms, .. } | Self::Wipe { down_ms, .. } => Some(*down_ms),
-            Self::Partition { span_ms, .. }
+            Self::Hang { span_ms, .. }
+            | Self::Partition { span_ms, .. }
             | Self::OneWay { span_ms, .. }
             | Self::Bridge { span_ms, .. }
             | Self::Hold { span_ms, .. }
@@ -195,7 +206,9 @@ impl Fault {
             | Self::Lie { span_ms, .. }
             | Self::OriginDown { span_ms }
             | Self::Origin { span_ms, .. } => Some(*span_ms),
-            Self::Reset { .. } | Self::Flip { .. } | Self::Change { .. } | Self::Wall { .. } => None,
+            Self::Restart { .. } | Self::Reset { .. } | Self::Flip { .. } | Self::Change { .. } | Self::Wall { .. } => {
+                None
+            }
         }
     }
 }
@@ -292,6 +305,12 @@ impl Drawing {
         (self.managers > 0).then_some(self.schedulers + self.daemons + 1)
     }
 
+    /// A host on which one of our processes runs, if it is not the origin's.
+    fn process(&mut self) -> Option<u32> {
+        let origin = self.schedulers + self.daemons;
+        Some(self.any()).filter(|host| *host != origin)
+    }
+
     /// A host with something on its disk.
     fn disk(&mut self) -> u32 {
         let manager = self.manager().filter(|_| self.rng.chance(1, 4));
@@ -358,6 +377,8 @@ impl Drawing {
             Kind::Kill => Fault::Kill { host: self.daemon(), down_ms: span_ms },
             Kind::PowerLoss => Fault::PowerLoss { host: self.daemon(), down_ms: span_ms },
             Kind::Wipe => Fault::Wipe { host: self.daemon(), down_ms: span_ms },
+            Kind::Restart => Fault::Restart { host: self.process()? },
+            Kind::Hang => Fault::Hang { host: self.any(), span_ms },
             Kind::SchedulerKill if self.schedulers == 0 => return None,
             Kind::ManagerKill => Fault::Kill { host: self.manager()?, down_ms: span_ms },
             Kind::SchedulerKill => Fault::Kill { host: self.scheduler(), down_ms: span_ms },

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
 use turmoil::net::{TcpListener, TcpStream};
 
+use super::gate::{Gate, Gated};
+
 /// The most that is sent as one segment, in bytes.
 pub const SEGMENT_BYTES: usize = 1400;
 
@@ -42,6 +44,8 @@ struct Wire {
     /// Connections of an older age are broken.
     age: u64,
     refuses: bool,
+    /// Whether its process hangs.
+    gate: Gate,
     /// What went out at its piece port: when (in microseconds) and how much.
     served: Vec<(u64, u64)>,
 }
@@ -50,7 +54,8 @@ impl Wires {
     /// A host with a name and a width.
     pub fn add(&mut self, name: &str, ip: IpAddr, bytes_per_sec: u64) {
         self.names.insert(name.to_owned(), ip);
-        self.hosts.insert(ip, Wire { bytes_per_sec, free_at_us: 0, age: 0, refuses: false, served: Vec::new() });
+        let (gate, served) = (Gate::default(), Vec::new());
+        self.hosts.insert(ip, Wire { bytes_per_sec, free_at_us: 0, age: 0, refuses: false, gate, served });
     }
 
     /// From now on a host sends so much.
@@ -72,6 +77,11 @@ impl Wires {
         if let Some(wire) = self.hosts.get_mut(&ip) {
             wire.refuses = refuses;
         }
+    }
+
+    /// What stops a host's process.
+    pub fn gate(&self, ip: IpAddr) -> Gate {
+        self.hosts.get(&ip).map(|wire| wire.gate.clone()).unwrap_or_default()
     }
 
     /// Ways on which nothing passes.
@@ -103,11 +113,12 @@ impl SimNet {
     }
 
     fn wrap(&self, inner: TcpStream, other: IpAddr, is_piece_port: bool) -> SimStream {
-        let ages = {
+        let (ages, gate) = {
             let wires = lock(&self.wires);
             let age = |ip| wires.hosts.get(&ip).map_or(0, |wire| wire.age);
-            (age(self.ip), age(other))
+            ((age(self.ip), age(other)), wires.gate(self.ip))
         };
+        let inner = Gated::new(inner, gate);
         let ends = (self.ip, other);
         SimStream { inner, wires: self.wires.clone(), ends, ages, is_piece_port, booked: 0, pause: None }
     }
@@ -119,12 +130,15 @@ impl Net for SimNet {
         Box::pin(async move {
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
             let net = Self { ip: self.ip, piece_port: self.piece_port, wires: self.wires.clone() };
-            Ok(Listener::Other(Box::new(Door { listener, net, is_piece_port: port == self.piece_port })))
+            let is_piece_port = port == self.piece_port;
+            Ok(Listener::Other(Box::new(Door { listener, net, is_piece_port, accepted: None })))
         })
     }
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Conn>> {
         Box::pin(async move {
+            let gate = lock(&self.wires).gate(self.ip);
+            gate.pass().await;
             let is_refused = lock(&self.wires).hosts.get(&address.ip()).is_none_or(|wire| wire.refuses);
             if is_refused {
                 return Err(io::ErrorKind::ConnectionRefused.into());
@@ -161,12 +175,19 @@ struct Door {
     listener: TcpListener,
     net: SimNet,
     is_piece_port: bool,
+    /// A connection that the machine has accepted and the process has not heard of.
+    accepted: Option<(TcpStream, SocketAddr)>,
 }
 
 impl Accept for Door {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, Remote)>> {
         Box::pin(async {
-            let (inner, from) = self.listener.accept().await?;
+            if self.accepted.is_none() {
+                self.accepted = Some(self.listener.accept().await?);
+            }
+            let gate = lock(&self.net.wires).gate(self.net.ip);
+            gate.pass().await;
+            let (inner, from) = self.accepted.take().ok_or(io::ErrorKind::NotConnected)?;
             let stream = self.net.wrap(inner, from.ip(), self.is_piece_port);
             Ok((Box::new(stream) as Box<dyn Stream>, Remote::Tcp(from)))
         })
@@ -179,7 +200,7 @@ impl Accept for Door {
 
 /// A connection between two hosts.
 struct SimStream {
-    inner: TcpStream,
+    inner: Gated<TcpStream>,
     wires: Arc<Mutex<Wires>>,
     ends: (IpAddr, IpAddr),
     ages: (u64, u64),
@@ -257,16 +278,19 @@ impl AsyncWrite for SimStream {
 }
 
 /// A daemon's socket for callers on its own host.
-pub struct LocalDoor(mpsc::UnboundedReceiver<DuplexStream>);
+pub struct LocalDoor {
+    callers: mpsc::UnboundedReceiver<DuplexStream>,
+    gate: Gate,
+}
 
 /// The way to it.
 pub type LocalDial = mpsc::UnboundedSender<DuplexStream>;
 
 impl LocalDoor {
-    /// A socket and the way to it.
-    pub fn open() -> (Self, LocalDial) {
-        let (dial, door) = mpsc::unbounded_channel();
-        (Self(door), dial)
+    /// A socket of the process behind `gate`, and the way to it.
+    pub fn open(gate: Gate) -> (Self, LocalDial) {
+        let (dial, callers) = mpsc::unbounded_channel();
+        (Self { callers, gate }, dial)
     }
 }
 
@@ -285,8 +309,10 @@ impl Accept for LocalDoor {
         Box::pin(async {
             let uid = rustix::process::geteuid().as_raw();
             let gid = rustix::process::getegid().as_raw();
-            match self.0.recv().await {
-                Some(stream) => Ok((Box::new(stream) as Box<dyn Stream>, Remote::Local { uid, gid })),
+            match self.callers.recv().await {
+                Some(stream) => {
+                    Ok((Box::new(Gated::new(stream, self.gate.clone())) as Box<dyn Stream>, Remote::Local { uid, gid }))
+                }
                 None => std::future::pending().await,
             }
         })

@@ -118,6 +118,10 @@ pub struct Life {
     pub clock: Option<Clock>,
     /// How far its wall clock is off, in seconds.
     pub wall_shift_secs: i64,
+    /// Tells it to end.
+    pub stop: CancellationToken,
+    /// When it was told, in milliseconds of the run.
+    pub stopping_ms: Option<u64>,
 }
 
 impl Node {
@@ -139,6 +143,18 @@ impl Node {
         if shift_secs < 0 { true_wall.saturating_sub(shift) } else { true_wall + shift }
     }
 
+    /// Tells its process to end.
+    pub fn stop(&self, now_ms: u64) {
+        let mut life = lock(&self.life);
+        life.stopping_ms.get_or_insert(now_ms);
+        life.stop.cancel();
+    }
+
+    /// What tells its process to end.
+    fn shutdown(&self) -> CancellationToken {
+        lock(&self.life).stop.clone()
+    }
+
     /// Moves its wall clock.
     pub fn shift_wall(&self, by_secs: i64) {
         let mut life = lock(&self.life);
@@ -154,6 +170,7 @@ impl Node {
             let mut life = lock(&self.life);
             life.count += 1;
             life.ended = None;
+            (life.stop, life.stopping_ms) = (CancellationToken::new(), None);
             let clock = Clock::with_wall(self.wall(&common.ledger, life.wall_shift_secs));
             life.clock = Some(clock.clone());
             (clock, life.count)
@@ -208,7 +225,7 @@ impl Node {
             Ok(listener) => listener,
             Err(error) => return error.to_string(),
         };
-        let ended = scheduler::run(env, settings, incoming, CancellationToken::new()).await;
+        let ended = scheduler::run(env, settings, incoming, self.shutdown()).await;
         format!("{ended:?}")
     }
 
@@ -228,7 +245,7 @@ impl Node {
         let ended = match df_daemons::manager::prepare(&env, estate.db, |_| Ok(())).await {
             Ok(prepared) => {
                 let incoming = ManagerIncoming { grpc, rest };
-                df_daemons::manager::run(env, settings, prepared, incoming, CancellationToken::new()).await
+                df_daemons::manager::run(env, settings, prepared, incoming, self.shutdown()).await
             }
             Err(failure) => Err(failure),
         };
@@ -246,7 +263,7 @@ impl Node {
             (Ok(rpc), Ok(pieces)) => (rpc, pieces),
             (Err(error), _) | (_, Err(error)) => return error.to_string(),
         };
-        let (door, dial) = LocalDoor::open();
+        let (door, dial) = LocalDoor::open(lock(&common.wires).gate(self.ip));
         let user = User {
             dial,
             disk: self.disk.clone(),
@@ -257,7 +274,7 @@ impl Node {
         lock(&self.life).users = Some(asks);
         tokio::spawn(users(Asker::User(user), asked, self.clone(), common.clone()));
         let incoming = PeerIncoming { rpc, pieces, local: Listener::Other(Box::new(door)) };
-        let ended = peer::run(env, self.config(common), incoming, CancellationToken::new()).await;
+        let ended = peer::run(env, self.config(common), incoming, self.shutdown()).await;
         match ended {
             Ok(()) => "by itself".to_owned(),
             Err(failure) => failure.to_string(),

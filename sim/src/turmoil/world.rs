@@ -31,6 +31,9 @@ use super::user::{Entry, Outcome};
 /// Pause before a daemon that ended by itself is started again, in milliseconds.
 const RESTART_MS: u64 = 1000;
 
+/// How long a process has to end when it is told to, in milliseconds.
+const STOP_LIMIT_MS: u64 = 60_000;
+
 /// How long a healed world has to finish, beside what its bytes take, in milliseconds.
 const HEAL_LIMIT_MS: u64 = 240_000;
 
@@ -206,7 +209,13 @@ impl World<'_> {
         self.now_ms += self.scenario().topology.tick_ms;
         self.ledger().set_now(self.now_ms * 1000);
         for node in &self.nodes {
-            let has_ended = lock(&node.life).ended.is_some();
+            let (has_ended, stopping_ms) = {
+                let life = lock(&node.life);
+                (life.ended.is_some(), life.stopping_ms)
+            };
+            if stopping_ms.is_some_and(|told_ms| self.now_ms > told_ms + STOP_LIMIT_MS) && !has_ended {
+                self.ledger().violate("ends-when-told", format!("{} goes on", node.name));
+            }
             if has_ended && !self.starts.contains_key(&node.number) {
                 // It has just ended: its remains go with its process.
                 self.starts.insert(node.number, self.now_ms + RESTART_MS);
@@ -268,7 +277,13 @@ impl World<'_> {
         lock(&node.life).users = None;
         self.sim.crash(node.ip);
         node.disk.process_died();
-        lock(&node.life).ended = None;
+        {
+            let mut life = lock(&node.life);
+            (life.ended, life.stopping_ms) = (None, None);
+        }
+        // The next one does not hang.
+        self.active.retain(|(_, fault)| !matches!(fault, Fault::Hang { host: hung, .. } if *hung == host));
+        lock(&self.common.wires).gate(node.ip).set_shut(false);
         let now_us = self.ledger().now_us();
         for entry in lock(&self.common.diary).iter_mut().filter(|entry| entry.node == host) {
             entry.ended.get_or_insert((now_us, Outcome::Killed));
@@ -297,15 +312,20 @@ impl World<'_> {
         let outside: Vec<u32> = (0..self.nodes.len() as u32).filter(|host| !self.core.contains(host)).collect();
         let forever_ms = u64::MAX / 4;
         for host in outside {
-            match rng.below(3) {
+            match rng.below(5) {
                 0 => {
                     self.kill(host);
                     self.starts.remove(&host);
                 }
                 1 => self.active.push((forever_ms, Fault::Partition { hosts: vec![host], span_ms: forever_ms })),
+                2 => {
+                    self.starts.remove(&host);
+                    lock(&self.common.wires).gate(self.nodes[host as usize].ip).set_shut(true);
+                    self.active.push((forever_ms, Fault::Hang { host, span_ms: forever_ms }));
+                }
                 // It hears everything and cannot be heard, or the other way round.
                 way => self.active.extend((0..self.nodes.len() as u32).filter(|other| *other != host).map(|other| {
-                    let (from, to) = if rng.chance(u64::from(way == 2), 1) { (host, other) } else { (other, host) };
+                    let (from, to) = if way == 3 { (host, other) } else { (other, host) };
                     (forever_ms, Fault::OneWay { from, to, span_ms: forever_ms })
                 })),
             }

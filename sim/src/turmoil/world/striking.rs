@@ -28,6 +28,9 @@ impl World<'_> {
                 self.go_down(*host, *down_ms, Mark::ResumedAfterKill);
                 self.nodes[*host as usize].disk.wipe();
             }
+            Fault::Restart { host } if !self.starts.contains_key(host) => {
+                self.nodes[*host as usize].stop(self.now_ms);
+            }
             Fault::Reset { host } => lock(&self.common.wires).reset(self.nodes[*host as usize].ip),
             Fault::Flip { host, draw } => drop(self.nodes[*host as usize].disk.flip(*draw)),
             Fault::Change { content } => lock(&self.common.shelf).change(*content),
@@ -75,6 +78,7 @@ impl World<'_> {
                 let rate = if is_on { *bytes_per_sec } else { scenario.topology.uplink_bytes_per_sec };
                 wires.set_rate(node(host).ip, rate);
             }
+            Fault::Hang { host, .. } => wires.gate(node(host).ip).set_shut(is_on),
             Fault::Refuse { host, .. } => wires.set_refuses(node(host).ip, is_on),
             Fault::Full { host, .. } => node(host).disk.set_faults(|faults| faults.is_full = is_on),
             Fault::DiskError { host, percent, .. } => {
