@@ -41,11 +41,13 @@ pub enum Bug {
     PushForgotten,
     /// The manager says that a change is stored, and it is not.
     ChangeNotStored,
+    /// A daemon that is told to end waits for its uploads, however long they take.
+    DrainEndless,
 }
 
 impl Bug {
     /// Every bug, with its name.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::DigestIgnored, "digest-ignored"),
         (Self::LastPieceShort, "last-piece-short"),
         (Self::SlotNotReleased, "slot-not-released"),
@@ -64,6 +66,7 @@ impl Bug {
         (Self::PromisedBeforeStored, "promised-before-stored"),
         (Self::PushForgotten, "push-forgotten"),
         (Self::ChangeNotStored, "change-not-stored"),
+        (Self::DrainEndless, "drain-endless"),
     ];
 }
 

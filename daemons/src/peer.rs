@@ -30,6 +30,7 @@ use df_api::task::TaskRequest;
 use df_core::downloader::{DownloadFailure, Downloader, Input, Opening};
 use df_core::id::{PeerId, TaskId};
 use df_core::piece::{Order, PiecePlan};
+use df_core::planted::{Bug, is_planted};
 use df_core::uploader::Uploader;
 use tokio_util::sync::CancellationToken;
 
@@ -473,7 +474,8 @@ async fn serve(
 ) -> Result<(), Failure> {
     let throttle = Throttle::new(peer.env().clone(), vec![peer.0.upload_limit.clone()]);
     let pieces = PieceServer::new(peer.clone(), desk, throttle);
-    let uploading = peer.env().spawn_data(pieces.clone().run(incoming.pieces, shutdown.clone(), DRAIN_TERM));
+    let drain = if is_planted(Bug::DrainEndless) { Duration::MAX } else { DRAIN_TERM };
+    let uploading = peer.env().spawn_data(pieces.clone().run(incoming.pieces, shutdown.clone(), drain));
     let local = local::Local::new(peer.clone(), host.clone(), pieces);
     let mut remote_server = tokio::spawn(local.clone().serve_peers(incoming.rpc, shutdown.clone()));
     let mut local_server = tokio::spawn(local.clone().serve_callers(incoming.local, shutdown.clone()));

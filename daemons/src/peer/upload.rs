@@ -15,7 +15,7 @@ use std::time::Duration;
 use df_core::piece::ByteRange;
 use df_core::uploader::{Child, Input, Output, SlotLease, UploadRequest, Uploader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -148,13 +148,13 @@ impl PieceServer {
     pub async fn run(self, mut listener: Listener, shutdown: CancellationToken, drain: Duration) {
         let room = Arc::new(Semaphore::new(CONNECTION_LIMIT));
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            // With all its connections in use it has to hear that it is to end, too.
             let accepted = tokio::select! { biased;
                 () = shutdown.cancelled() => break,
-                accepted = listener.accept() => accepted,
+                accepted = accept_one(&mut listener, &room) => accepted,
             };
             match accepted {
-                Ok((conn, remote)) => {
+                Ok((conn, remote, permit)) => {
                     let (server, shutdown) = (self.clone(), shutdown.clone());
                     self.peer.env().spawn_data(async move {
                         server.serve(conn, remote, shutdown).await;
@@ -311,6 +311,16 @@ impl PieceServer {
         self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
         Ok(sent as u64)
     }
+}
+
+/// The next connection, as soon as there is room for one.
+async fn accept_one(
+    listener: &mut Listener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(Conn, Remote, OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (conn, remote) = listener.accept().await?;
+    Ok((conn, remote, permit))
 }
 
 /// What is asked for, if all of it is here or arriving by now.
