@@ -34,7 +34,7 @@ use crate::machine::{Machine, Outbox};
 use crate::piece::PiecePlan;
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
-use session::Session;
+use session::{Guidance, Session};
 
 /// The round trip assumed before one was measured.
 const FIRST_RTT: Duration = Duration::from_millis(20);
@@ -109,6 +109,16 @@ impl Downloader {
         self.drive_alone(now, task);
     }
 
+    /// Whoever decides hears of it.
+    fn source_allowed(&mut self, now: Instant, task: TaskId) {
+        let Some(session) = self.sessions.get_mut(&task) else { return };
+        session.may_fetch_source = true;
+        if session.guidance == Guidance::Scheduled {
+            return self.scheduler_linked(now, task);
+        }
+        self.drive_alone(now, task);
+    }
+
     fn plan_told(&mut self, now: Instant, task: TaskId, plan: PiecePlan) {
         let Some(session) = self.sessions.get_mut(&task) else { return };
         session.progressed = now;
@@ -176,6 +186,7 @@ impl Machine for Downloader {
     fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
             Input::TaskOpened(opening) => self.task_opened(now, &opening),
+            Input::SourceAllowed { task } => self.source_allowed(now, task),
             Input::TaskClosed { task } => self.task_closed(task),
             Input::SchedulerLinked { task } => self.scheduler_linked(now, task),
             Input::SchedulerLost { task } => self.scheduler_lost(now, task),

@@ -41,8 +41,8 @@ pub enum Bug {
     PushForgotten,
     /// The manager says that a change is stored, and it is not.
     ChangeNotStored,
-    /// A daemon that is told to end waits for its uploads, however long they take.
-    DrainEndless,
+    /// A daemon that is told to end waits for children's idle connections, however long they stay.
+    EndNotHeard,
 }
 
 impl Bug {
@@ -66,7 +66,7 @@ impl Bug {
         (Self::PromisedBeforeStored, "promised-before-stored"),
         (Self::PushForgotten, "push-forgotten"),
         (Self::ChangeNotStored, "change-not-stored"),
-        (Self::DrainEndless, "drain-endless"),
+        (Self::EndNotHeard, "end-not-heard"),
     ];
 }
 

@@ -9,6 +9,7 @@ mod cached;
 mod effects;
 pub mod fetch;
 pub mod job;
+mod joining;
 pub mod local;
 mod member;
 pub mod membership;
@@ -27,9 +28,9 @@ use std::time::Duration;
 use df_api::failure::{Code, Failure};
 use df_api::scheduler as wire;
 use df_api::task::TaskRequest;
-use df_core::downloader::{DownloadFailure, Downloader, Input, Opening};
+use df_core::downloader::{DownloadFailure, Downloader, Input};
 use df_core::id::{PeerId, TaskId};
-use df_core::piece::{Order, PiecePlan};
+use df_core::piece::PiecePlan;
 use df_core::planted::{Bug, is_planted};
 use df_core::uploader::Uploader;
 use tokio_util::sync::CancellationToken;
@@ -43,9 +44,10 @@ use crate::sync::lock;
 use admission::Admissions;
 use fetch::PieceClient;
 use job::{Job, JobOptions};
+pub use joining::Waiting;
 use membership::Links;
 use source::SourceClient;
-use store::{Label, Room, Store, StoredTask};
+use store::{Room, Store, StoredTask};
 use sums::Sums;
 use throttle::{Limit, Throttle, limit};
 use upload::{Desk, PieceServer};
@@ -93,7 +95,7 @@ struct Inner {
     source: SourceClient,
     links: Links,
     downloader: Inbox<Input>,
-    jobs: Mutex<BTreeMap<TaskId, Arc<Job>>>,
+    jobs: Mutex<Jobs>,
     /// Tasks by the names this host has in them, as far as anybody was told.
     names: Mutex<BTreeMap<PeerId, TaskId>>,
     sums: Sums,
@@ -108,26 +110,8 @@ struct Inner {
     incarnation: u64,
 }
 
-/// Somebody's interest in a job; the last one to go closes it.
-pub struct Waiting {
-    peer: Peer,
-    job: Arc<Job>,
-}
-
-impl Waiting {
-    /// The job.
-    pub const fn job(&self) -> &Arc<Job> {
-        &self.job
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if self.job.leave() && self.job.outcome().borrow().is_none() && self.peer.close_job(&self.job.task).is_some() {
-            self.peer.tell_closed(self.job.task);
-        }
-    }
-}
+/// Open tasks.
+type Jobs = BTreeMap<TaskId, Arc<Job>>;
 
 impl Peer {
     /// The world.
@@ -236,87 +220,6 @@ impl Peer {
         }
     }
 
-    /// Joins the download of a task, beginning it if nobody has.
-    ///
-    /// # Errors
-    /// When the store fails, or too many tasks are open.
-    pub async fn join(
-        &self,
-        request: TaskRequest,
-        options: JobOptions,
-        rate_bytes_per_sec: Option<u64>,
-    ) -> Result<Waiting, Failure> {
-        let task = request.id();
-        self.check_download(&request)?;
-        self.admit(&request, &options).await?;
-        if let Some(waiting) = self.join_open(&task) {
-            return Ok(waiting);
-        }
-        let (store, label) = (self.0.store.clone(), Label::from(&request));
-        let peer = self.clone();
-        let stored =
-            self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &label), Ok));
-        let stored = stored.await?;
-        let rate = rate_bytes_per_sec.or_else(|| self.task_rate());
-        let job = Arc::new(Job::new(request, stored, options, limit(self.0.env.clock.now(), rate)));
-        if job.stored.is_complete() {
-            return self.join_complete(job).await;
-        }
-        {
-            let mut jobs = lock(&self.0.jobs);
-            if jobs.len() >= JOB_LIMIT {
-                return Err(Failure::new(Code::Busy, format!("{JOB_LIMIT} tasks are open already")));
-            }
-            if let Some(known) = jobs.get(&task) {
-                // Somebody was quicker.
-                known.join();
-                return Ok(Waiting { peer: self.clone(), job: known.clone() });
-            }
-            job.join();
-            jobs.insert(task, job.clone());
-        }
-        whole::follow(&self.0.env, &job);
-        self.0.downloader.tell(Input::TaskOpened(Box::new(self.opening(&job)))).await;
-        Ok(Waiting { peer: self.clone(), job })
-    }
-
-    fn join_open(&self, task: &TaskId) -> Option<Waiting> {
-        let jobs = lock(&self.0.jobs);
-        let job = jobs.get(task)?;
-        job.join();
-        Some(Waiting { peer: self.clone(), job: job.clone() })
-    }
-
-    /// A content that is here already: nothing to download, but the whole is still verified.
-    async fn join_complete(&self, job: Arc<Job>) -> Result<Waiting, Failure> {
-        job.join();
-        // Once is enough, as long as nobody writes to it.
-        let is_verified = job.stored.is_verified(&job.request.meta.digest);
-        let verified = if is_verified { Ok(()) } else { whole::verify(&self.0.env, &job).await };
-        if verified.is_err() {
-            self.forget_task(&job.task);
-        }
-        job.finish(verified);
-        Ok(Waiting { peer: self.clone(), job })
-    }
-
-    fn opening(&self, job: &Job) -> Opening {
-        let order = if job.options.is_in_order {
-            Order::InOrder { from: job.stored.held().contiguous(), window: READER_WINDOW }
-        } else {
-            Order::RarestFirst
-        };
-        Opening {
-            task: job.task,
-            plan: job.stored.plan(),
-            held: job.stored.held(),
-            digests: job.stored.digests(),
-            order,
-            may_fetch_source: job.options.may_fetch_source,
-            link: self.0.links.state(&job.task, self.0.env.clock.now()),
-        }
-    }
-
     /// The scheduler asked this host to fetch a task: a seed peer from its source, or anybody a copy of a
     /// cached content, or of what an operator wants here.
     fn take_duty(&self, request: TaskRequest, is_preheat: bool) {
@@ -327,8 +230,7 @@ impl Peer {
         }
         let peer = self.clone();
         tokio::spawn(async move {
-            let options =
-                JobOptions { may_fetch_source: !is_cached, is_insecure: false, is_local: false, is_in_order: false };
+            let options = JobOptions { may_fetch_source: !is_cached, ..JobOptions::DUTY };
             let task = request.id();
             match peer.join(request, options, None).await {
                 Ok(waiting) if waiting.job().outcome().borrow().is_none() => {
@@ -474,7 +376,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let throttle = Throttle::new(peer.env().clone(), vec![peer.0.upload_limit.clone()]);
     let pieces = PieceServer::new(peer.clone(), desk, throttle);
-    let drain = if is_planted(Bug::DrainEndless) { Duration::MAX } else { DRAIN_TERM };
+    let drain = if is_planted(Bug::EndNotHeard) { Duration::MAX } else { DRAIN_TERM };
     let uploading = peer.env().spawn_data(pieces.clone().run(incoming.pieces, shutdown.clone(), drain));
     let local = local::Local::new(peer.clone(), host.clone(), pieces);
     let mut remote_server = tokio::spawn(local.clone().serve_peers(incoming.rpc, shutdown.clone()));

@@ -55,6 +55,11 @@ pub struct StoreFailed;
 pub enum Input {
     /// Somebody wants a task. One already open is left as it is.
     TaskOpened(Box<Opening>),
+    /// Somebody else wants it too, and lets the source be asked, which those before did not.
+    SourceAllowed {
+        /// The task.
+        task: TaskId,
+    },
     /// Nobody wants it any more.
     TaskClosed {
         /// The task.

@@ -87,6 +87,8 @@ pub struct Registration {
     pub has_source: bool,
     /// Whether it may be sent to the source.
     pub can_fetch_source: bool,
+    /// Whether a seed may be woken for it.
+    pub wakes_seeds: bool,
     /// For a cached content: what is special about it.
     pub cached: Option<Cached>,
     /// Which pieces first.

@@ -88,6 +88,7 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) order: Order,
     pub(super) can_fetch_source: bool,
+    pub(super) wakes_seeds: bool,
     /// What concerns it if it pulls (Dragonfly v1) instead of being granted pieces.
     pub(super) puller: Option<Box<Puller>>,
     /// Entries of the digest log it was told.

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Scheduler;
 use super::event::{HostKey, PeerKey};
-use super::host::{Host, Seat, Short};
+use super::host::{Host, Peer, Seat, Short};
 use super::swarm::Swarm;
 use crate::piece::PieceNumber;
 use crate::piece::set::bits;
@@ -126,6 +126,9 @@ impl Scheduler {
         for swarm in self.swarms.values() {
             let wanting = swarm.iter().filter(|(_, m)| self.peers[m.peer].state.is_downloading()).count();
             assert_eq!(swarm.wanting as usize, wanting, "I10: wanting");
+            let is_modest = |peer: &Peer| peer.state.is_downloading() && !peer.wakes_seeds;
+            let modest = swarm.iter().filter(|(_, m)| is_modest(&self.peers[m.peer])).count();
+            assert_eq!(swarm.modest as usize, modest, "I10: modest");
         }
         let listed: usize = self.hosts.values().map(|host| host.peers.len()).sum();
         assert_eq!(listed, self.peers.len(), "I10: peers");

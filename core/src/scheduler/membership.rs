@@ -123,6 +123,7 @@ impl Scheduler {
             state: PeerState::Pending,
             order: registration.order,
             can_fetch_source: registration.can_fetch_source,
+            wakes_seeds: registration.wakes_seeds,
             digests_told: 0,
             inbound: Short::new(),
             outbound: Short::new(),
@@ -244,6 +245,7 @@ impl Scheduler {
         self.hosts[peer.host].wanting.push(peer.seat());
         let swarm = &mut self.swarms[peer.swarm];
         swarm.wanting += 1;
+        swarm.modest += u32::from(!peer.wakes_seeds);
         swarm.note_wanting(peer.row, peer.puller.is_none());
         if swarm.wanting == 1 {
             swarm.state = TaskState::Running;
@@ -270,7 +272,7 @@ impl Scheduler {
         if !was_wanting {
             return;
         }
-        let (seat, host) = (peer.seat(), peer.host);
+        let (seat, host, is_modest) = (peer.seat(), peer.host, !peer.wakes_seeds);
         self.swarms[seat.swarm].note_wanting(seat.row, false);
         self.abandon_runs(now, key);
         while let Some(grant) = self.peers[key].inbound.first().copied() {
@@ -280,6 +282,7 @@ impl Scheduler {
         let swarm = &mut self.swarms[seat.swarm];
         swarm.hungry.remove(seat.row);
         swarm.wanting -= 1;
+        swarm.modest -= u32::from(is_modest);
         if swarm.wanting == 0 {
             for (row, member) in swarm.iter() {
                 forget(&mut self.hosts[member.host].serving, Seat { swarm: seat.swarm, row });

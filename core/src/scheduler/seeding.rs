@@ -201,9 +201,12 @@ impl Scheduler {
     }
 
     /// The seed to be woken next: the first in the order of its draw for this task that is neither
-    /// a member nor was asked in vain; or the one that was just asked.
+    /// a member nor was asked in vain; or the one that was just asked. None if all who wait spare the seeds.
     fn next_seed(&self, now: Instant, key: SwarmKey) -> Option<HostKey> {
         let swarm = &self.swarms[key];
+        if swarm.modest == swarm.wanting {
+            return None;
+        }
         let is_fresh = |host: &HostKey| {
             let asked = swarm.source.woken.iter().find(|(woken, _)| woken == host);
             asked.is_none_or(|(_, at)| now - *at < WAKE_TERM)

@@ -45,6 +45,8 @@ pub(super) struct Swarm {
     pub(super) idle: Pool,
     /// Members that want pieces.
     pub(super) wanting: u32,
+    /// How many of these no seed is woken for.
+    pub(super) modest: u32,
     /// Whether parents stand idle while the last are served.
     pub(super) is_endgame: bool,
     /// Pieces that came by grants.
@@ -90,6 +92,7 @@ impl Swarm {
             hungry: Pool::default(),
             idle: Pool::default(),
             wanting: 0,
+            modest: 0,
             is_endgame: false,
             delivered: 0,
             reassured: now,

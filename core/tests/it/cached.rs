@@ -110,6 +110,7 @@ impl Square {
             has_source: false,
             cached: None,
             can_fetch_source: false,
+            wakes_seeds: true,
             order: Order::RarestFirst,
             mode: Mode::Granted,
         }

@@ -224,3 +224,25 @@ fn opening_twice_is_opening_once_and_closing_gives_everything_up() {
     assert_eq!(bench.tell(Input::TaskClosed { task: TASK }), []);
     assert_eq!(bench.grant(2, 0), [stopped()], "the scheduler is told again");
 }
+
+#[test]
+fn who_may_ask_the_source_since_somebody_else_came_says_so() {
+    let (plan, mut downloader) = (PiecePlan::with_piece_len(3, 1).unwrap(), Downloader::new(1));
+    let opening = |link| Opening {
+        task: TASK,
+        plan: Some(plan),
+        held: PieceSet::new(),
+        digests: Vec::new(),
+        order: Order::RarestFirst,
+        may_fetch_source: false,
+        link,
+    };
+    let mut tell = |input| {
+        downloader.handle_input(NOW, input);
+        std::iter::from_fn(|| downloader.poll_output()).collect::<Vec<_>>()
+    };
+    tell(Input::TaskOpened(Box::new(opening(LinkState::Linked))));
+    assert_eq!(tell(Input::SourceAllowed { task: TASK }), [Output::Register { task: TASK }]);
+    tell(Input::TaskClosed { task: TASK });
+    assert_eq!(tell(Input::SourceAllowed { task: TASK }), []);
+}

@@ -67,6 +67,7 @@ impl Babbler {
             has_source: self.rng.chance(4, 5),
             cached: self.rng.chance(1, 4).then_some(Cached { is_imported: true, replicas: 3, stamp: 1 }),
             can_fetch_source: self.rng.chance(4, 5),
+            wakes_seeds: self.rng.chance(4, 5),
             order: Order::RarestFirst,
             mode: if self.rng.chance(1, 3) { Mode::Candidates } else { Mode::Granted },
         }))

@@ -78,6 +78,7 @@ impl Bench {
             has_source: true,
             cached: None,
             can_fetch_source: true,
+            wakes_seeds: true,
             order: Order::RarestFirst,
             mode,
         };

@@ -82,6 +82,29 @@ fn holders_who_announce_themselves_first_serve_whoever_comes_then() {
     assert_eq!(town.source_total(), 10);
 }
 
+/// Priorities 3 and 2.
+#[test]
+fn who_spares_the_seeds_asks_the_source_itself_or_takes_what_others_have() {
+    let mut town = Town::new(1, 3, 10);
+    (1..3).for_each(|who| town.citizens[who].wakes_seeds = false);
+    town.citizens[2].may_fetch_source = false;
+    town.open(2);
+    town.finish(LIMIT);
+    assert_eq!(town.citizens[2].outcome, Some(Err(DownloadFailure::NoSource)), "nobody has it");
+    town.open(1);
+    town.open(2);
+    town.finish(LIMIT);
+    assert!((1..3).all(|who| town.succeeded(who)));
+    assert_eq!((town.source_total(), town.citizens[0].held.len()), (10, 0), "the seed slept");
+    // As soon as somebody else waits, it is woken for all of them.
+    let mut town = Town::new(1, 2, 10);
+    (town.citizens[1].wakes_seeds, town.citizens[1].may_fetch_source) = (false, false);
+    town.open_all();
+    town.finish(LIMIT);
+    assert!(town.ordinary().all(|who| town.succeeded(who)));
+    assert_eq!((town.source_total(), town.citizens[0].held.len()), (10, 10));
+}
+
 #[test]
 fn a_lying_parent_is_struck_and_everybody_gets_true_bytes() {
     let mut town = Town::new(1, 12, 40);

@@ -82,6 +82,7 @@ impl Market {
             is_wanting: !is_holder,
             has_source: false,
             can_fetch_source: false,
+            wakes_seeds: true,
             cached: is_holder.then_some(Cached { is_imported: true, replicas: 1, stamp: 1 }),
             order: Order::RarestFirst,
             mode: Mode::Granted,

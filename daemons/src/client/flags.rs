@@ -180,6 +180,10 @@ pub(super) struct Transfer {
     #[arg(long, aliases = ["disable-back-to-source", "notbs"], env = "DFGET_DISABLE_BACK_SOURCE")]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(super) disable_back_source: bool,
+    /// 1 is refused, 2 takes what other hosts have, 3 asks the source without the seed peers [default: 0]
+    #[arg(short = 'P', long, value_name = "0..6", env = "DFGET_PRIORITY", hide_env = true)]
+    #[arg(default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u8).range(0..=6))]
+    pub(super) priority: u8,
     /// Do not verify the source's certificate
     #[arg(short = 'k', long, env = "DFGET_INSECURE", value_parser = BoolishValueParser::new())]
     pub(super) insecure: bool,

@@ -116,6 +116,7 @@ fn meta(transfer: &Transfer, settings: &GetSettings) -> Result<UrlMeta, Failure>
         filter: transfer.filter.join("&"),
         header: headers(&transfer.headers)?.into_iter().collect(),
         application: settings.application.clone(),
+        priority: transfer.priority.into(),
     })
 }
 

@@ -16,6 +16,8 @@ pub struct Subject<'a> {
     pub tag: &'a str,
     /// Its application.
     pub application: &'a str,
+    /// The priority of the request for it; none of what is stored.
+    pub priority: Option<u32>,
 }
 
 /// Rules of one kind of host, ready to be held to.
@@ -36,11 +38,11 @@ enum What {
     Application(String),
     Tag(String),
     Url(Regex),
+    Priority(u32),
 }
 
 impl Rules {
-    /// Those of a configuration that are for this kind of host. Requests have no priorities yet, so
-    /// nothing matches rules on them.
+    /// Those of a configuration that are for this kind of host.
     ///
     /// # Errors
     /// What is wrong with one of them.
@@ -58,7 +60,9 @@ impl Rules {
                     let pattern = RegexBuilder::new(&rule.value).size_limit(REGEX_LIMIT).build();
                     What::Url(pattern.map_err(|_| format!("block rule {} is no regular expression", rule.id))?)
                 }
-                BlockField::Priority => continue,
+                BlockField::Priority => {
+                    What::Priority(rule.value.parse().map_err(|_| format!("block rule {} is on no priority", rule.id))?)
+                }
             };
             rules.push(Rule {
                 id: rule.id,
@@ -92,6 +96,7 @@ impl Rules {
             What::Application(name) => name == subject.application,
             What::Tag(tag) => tag == subject.tag,
             What::Url(pattern) => pattern.is_match(subject.url),
+            What::Priority(priority) => Some(*priority) == subject.priority,
         };
         match self.0.iter().filter(|rule| is_meant(rule)).find(fits) {
             None => Ok(()),
@@ -120,7 +125,7 @@ mod tests {
 
     #[test]
     fn rules_match_tags_applications_and_parts_of_urls() {
-        let subject = Subject { url: "http://h/models/a.bin", tag: "t", application: "app" };
+        let subject = Subject { url: "http://h/models/a.bin", tag: "t", application: "app", priority: Some(3) };
         let table = [
             (rule(BlockField::Tag, "t"), true),
             (rule(BlockField::Tag, "T"), false),
@@ -128,6 +133,8 @@ mod tests {
             (rule(BlockField::Application, "ap"), false),
             (rule(BlockField::Url, r"models/.*\.bin$"), true),
             (rule(BlockField::Url, "^models"), false),
+            (rule(BlockField::Priority, "3"), true),
+            (rule(BlockField::Priority, "0"), false),
             (BlockRule { for_seed_peers: true, ..rule(BlockField::Tag, "t") }, false),
             (BlockRule { for_peers: true, ..rule(BlockField::Tag, "t") }, true),
             (BlockRule { blocks_download: false, blocks_upload: true, ..rule(BlockField::Tag, "t") }, false),
@@ -141,12 +148,15 @@ mod tests {
     #[test]
     fn a_blocked_request_says_why() {
         let rules = Rules::new(&[rule(BlockField::Tag, "t")], false).unwrap();
-        let failure = rules.check_download(&Subject { url: "", tag: "t", application: "" }).unwrap_err();
+        let failure =
+            rules.check_download(&Subject { url: "", tag: "t", application: "", priority: None }).unwrap_err();
         assert_eq!((failure.code, failure.cause.as_deref()), (Code::Blocked, Some("not here")));
     }
 
     #[test]
-    fn a_pattern_that_is_none_is_told() {
-        assert!(Rules::new(&[rule(BlockField::Url, "(")], false).unwrap_err().contains("block rule 7"));
+    fn a_value_that_is_none_is_told() {
+        for rule in [rule(BlockField::Url, "("), rule(BlockField::Priority, "high")] {
+            assert!(Rules::new(&[rule], false).unwrap_err().contains("block rule 7"));
+        }
     }
 }

@@ -19,8 +19,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 const LINK_TERM: Duration = Duration::from_secs(2);
 
 /// What is allowed in the export of a cached content: it has no source.
-pub(super) const EXPORT: JobOptions =
-    JobOptions { may_fetch_source: false, is_insecure: false, is_local: true, is_in_order: false };
+pub(super) const EXPORT: JobOptions = JobOptions { may_fetch_source: false, ..JobOptions::CALLER };
 
 impl Peer {
     /// Where a content is: here, or whole on some host that can be reached.

@@ -25,12 +25,38 @@ const PARENT_LIMIT: usize = 1024;
 pub struct JobOptions {
     /// Whether this host may ask the source.
     pub may_fetch_source: bool,
+    /// Whether seed peers may be woken to ask it.
+    pub wakes_seeds: bool,
     /// Whether the source's certificate is not to be verified.
     pub is_insecure: bool,
     /// Whether somebody on this host asked, not the network.
     pub is_local: bool,
     /// Whether pieces are wanted in order.
     pub is_in_order: bool,
+}
+
+impl JobOptions {
+    /// All that the network may ask for.
+    pub const DUTY: Self =
+        Self { may_fetch_source: true, wakes_seeds: true, is_insecure: false, is_local: false, is_in_order: false };
+
+    /// All that a caller on this host has without asking for it.
+    pub const CALLER: Self = Self { is_local: true, ..Self::DUTY };
+
+    /// What a request's priority leaves of it. The levels are Dragonfly's: 1 is refused, 2 takes what other
+    /// hosts have, 3 asks the source without the seed peers' help, all others have it.
+    ///
+    /// # Errors
+    /// [`Code::Blocked`] for level 1, [`Code::Usage`] for one that there is not.
+    pub fn under(self, priority: u32) -> Result<Self, Failure> {
+        match priority {
+            0 | 4..=6 => Ok(self),
+            3 => Ok(Self { wakes_seeds: false, ..self }),
+            2 => Ok(Self { wakes_seeds: false, may_fetch_source: false, ..self }),
+            1 => Err(Failure::new(Code::Blocked, "requests of priority 1 are not served")),
+            _ => Err(Failure::new(Code::Usage, format!("{priority} is no priority")).hint("they go from 0 to 6")),
+        }
+    }
 }
 
 /// One open task. Callers share it; it ends when the last one goes.
@@ -41,8 +67,7 @@ pub struct Job {
     pub request: TaskRequest,
     /// Where it goes.
     pub stored: Arc<StoredTask>,
-    /// What is allowed.
-    pub options: JobOptions,
+    options: Mutex<JobOptions>,
     /// The task's own rate limit.
     pub limit: Limit,
     outcome: watch::Sender<Option<Result<(), Failure>>>,
@@ -75,7 +100,7 @@ impl Job {
             task: stored.id(),
             request,
             stored,
-            options,
+            options: Mutex::new(options),
             limit,
             outcome: watch::Sender::new(None),
             callers: AtomicUsize::new(0),
@@ -107,9 +132,19 @@ impl Job {
         });
     }
 
-    /// One more waits for it.
-    pub fn join(&self) {
+    /// What is allowed.
+    pub fn options(&self) -> JobOptions {
+        *lock(&self.options)
+    }
+
+    /// One more waits for it, who may allow more than those before; true if the source may be asked from now on.
+    pub fn join(&self, allowed: JobOptions) -> bool {
         self.callers.fetch_add(1, Ordering::AcqRel);
+        let mut options = lock(&self.options);
+        let is_widened = allowed.may_fetch_source && !options.may_fetch_source;
+        options.may_fetch_source |= allowed.may_fetch_source;
+        options.wakes_seeds |= allowed.wakes_seeds;
+        is_widened
     }
 
     /// One less; true if nobody is left and the scheduler did not ask for it either.
@@ -152,7 +187,7 @@ impl Job {
                 .because("no reachable peer has it, and going back to the source is not allowed"),
             DownloadFailure::NoScheduler => Failure::new(Code::NoScheduler, format!("cannot fetch {shown}"))
                 .because("no scheduler can be reached, and going back to the source is not allowed")
-                .hint("check --scheduler, or leave --disable-back-source out"),
+                .hint("check --scheduler, or let the source be asked: no --disable-back-source, no priority of 2"),
         }
     }
 

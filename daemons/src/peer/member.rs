@@ -56,7 +56,12 @@ impl Peer {
     pub(super) fn check_download(&self, request: &TaskRequest) -> Result<(), Failure> {
         let rules = lock(&self.0.rules).clone();
         let meta = &request.meta;
-        rules.check_download(&Subject { url: request.url.as_str(), tag: &meta.tag, application: &meta.application })
+        rules.check_download(&Subject {
+            url: request.url.as_str(),
+            tag: &meta.tag,
+            application: &meta.application,
+            priority: Some(meta.priority),
+        })
     }
 
     /// Whether the operator lets a content be given to other hosts. What is stored knows its URL without
@@ -64,7 +69,8 @@ impl Peer {
     pub(super) fn check_upload(&self, stored: &StoredTask) -> Result<(), Failure> {
         let rules = lock(&self.0.rules).clone();
         let label = stored.label();
-        rules.check_upload(&Subject { url: &label.shown, tag: &label.tag, application: &label.application })
+        let (url, tag, application) = (&label.shown, &label.tag, &label.application);
+        rules.check_upload(&Subject { url, tag, application, priority: None })
     }
 
     /// Bytes per second of a download that asks for no limit itself.

@@ -317,6 +317,7 @@ impl Session {
             has_source,
             cached,
             can_fetch_source: register.can_fetch_source,
+            wakes_seeds: !register.spares_seeds,
             order: Order::RarestFirst,
             mode: Mode::Granted,
         })))
@@ -341,7 +342,9 @@ impl Drop for Session {
 
 impl Books {
     /// Remembers what a task is.
-    pub(super) fn remember(&mut self, task: TaskId, wish: TaskRequest) {
+    pub(super) fn remember(&mut self, task: TaskId, mut wish: TaskRequest) {
+        // That is one caller's; who is woken has none.
+        wish.meta.priority = 0;
         if self.tasks.len() >= TASK_LIMIT && !self.tasks.contains_key(&task) {
             self.tasks.pop_first();
         }

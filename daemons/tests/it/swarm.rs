@@ -3,6 +3,7 @@
 mod drain;
 mod faults;
 mod full_disk;
+mod priorities;
 mod recovery;
 mod sizes;
 

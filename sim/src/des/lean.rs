@@ -283,6 +283,7 @@ impl Lean {
             has_source: true,
             cached: None,
             can_fetch_source: true,
+            wakes_seeds: true,
             order,
             mode: Mode::Granted,
         };

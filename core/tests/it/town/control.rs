@@ -49,6 +49,7 @@ impl Town {
             has_source: true,
             cached: None,
             can_fetch_source: citizen.may_fetch_source,
+            wakes_seeds: citizen.wakes_seeds,
             order: Order::RarestFirst,
             mode: Mode::Granted,
         };

@@ -60,6 +60,10 @@ pub struct UrlMeta {
     >,
     #[prost(string, tag = "6")]
     pub application: ::prost::alloc::string::String,
+    /// 0 to 6, as Dragonfly has them: 1 is refused, 2 takes what other hosts have, 3 spares the seed peers; for all
+    /// others seed peers fetch.
+    #[prost(uint32, tag = "7")]
+    pub priority: u32,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct HostLoad {

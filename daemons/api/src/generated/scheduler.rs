@@ -349,6 +349,9 @@ pub struct Register {
     /// A hash of the source's validators when the pieces were taken from it; 0 if there are none.
     #[prost(uint64, tag = "17")]
     pub version: u64,
+    /// No seed peer is to be woken for it.
+    #[prost(bool, tag = "18")]
+    pub spares_seeds: bool,
 }
 /// Deletions of cached contents that the host has heard of: the scheduler may have forgotten them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -218,7 +218,9 @@ fn settings_of(cluster: ClusterId) -> impl FnOnce(&Registry, Reply) -> wire::Set
 /// Says no to rules that nobody holds to yet: a rule without effect would be believed.
 fn has_effect(rule: &wire::BlockRule) -> Result<(), Failure> {
     match rule.field() {
-        wire::BlockField::Priority => Err(Failure::new(Code::Usage, "requests have no priorities yet")),
+        wire::BlockField::Priority if rule.blocks_upload => {
+            Err(Failure::new(Code::Usage, "uploads have no priority, only downloads do"))
+        }
         _ => Ok(()),
     }
 }

@@ -56,8 +56,7 @@ pub(super) async fn start(
     let options = JobOptions {
         may_fetch_source: !request.disable_back_source,
         is_insecure: request.insecure,
-        is_local: true,
-        is_in_order: false,
+        ..JobOptions::CALLER
     };
     let is_in_place = request.keep_original_offset;
     let target = Target::open(peer.env(), caller, owner, &request.output, is_in_place).await?;

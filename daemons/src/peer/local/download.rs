@@ -31,8 +31,8 @@ pub(super) async fn start(
     let options = JobOptions {
         may_fetch_source: !request.disable_back_source,
         is_insecure: request.insecure,
-        is_local: true,
         is_in_order: request.in_order,
+        ..JobOptions::CALLER
     };
     let (term, rate) = (request.timeout, rate_of(request.limit));
     let task = checked(request)?;

@@ -91,7 +91,7 @@ pub(super) fn registration(peer: &Peer, task: &TaskId) -> Option<wire::Register>
         }
         Some(job) => {
             let request = &job.request;
-            (request.url.to_string(), Some(request.meta.clone()), request.piece_len, job.options.may_fetch_source)
+            (request.url.to_string(), Some(request.meta.clone()), request.piece_len, job.options().may_fetch_source)
         }
         None => (String::new(), None, 0, false),
     };
@@ -107,6 +107,7 @@ pub(super) fn registration(peer: &Peer, task: &TaskId) -> Option<wire::Register>
         // Whoever announces what is here must not end what somebody waits for.
         is_wanting: job.is_some(),
         can_fetch_source,
+        spares_seeds: job.as_ref().is_some_and(|job| !job.options().wakes_seeds),
         piece_length: piece_len,
         is_migrating: !held.is_empty(),
         cid: label.cid.clone(),

@@ -141,10 +141,10 @@ impl Lane {
         let job = &self.run.job;
         let headers: Vec<(String, String)> =
             job.request.meta.header.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let trust = if job.options.is_local { Trust::Local } else { Trust::Network };
+        let trust = if job.options().is_local { Trust::Local } else { Trust::Network };
         let mut request = SourceRequest::new(job.request.url.as_str(), &headers)?
             .trust(trust)
-            .insecure(job.options.is_insecure)
+            .insecure(job.options().is_insecure)
             .range(range);
         if let Some(version) = job.stored.version()
             && !is_planted(Bug::VersionIgnored)

@@ -42,6 +42,7 @@ pub(super) struct Wanted {
     /// Whether it has all of it already.
     pub(super) is_imported: bool,
     can_fetch_source: bool,
+    wakes_seeds: bool,
 }
 
 impl Wanted {
@@ -91,7 +92,8 @@ impl Wanted {
                 v1_peer_id: name.peer().to_owned(),
             },
             can_be_seeded: is_whole && SEEDABLE_SCHEMES.contains(&scheme),
-            can_fetch_source: scheme != CACHE_SCHEME,
+            can_fetch_source: scheme != CACHE_SCHEME && wanted.meta.priority != 2,
+            wakes_seeds: !matches!(wanted.meta.priority, 2 | 3),
             wants_source,
             is_imported: false,
             name,
@@ -148,6 +150,7 @@ impl Wanted {
             has_source: self.can_be_seeded,
             cached: self.request.cid.as_ref().map(|_| cached),
             can_fetch_source: self.can_fetch_source,
+            wakes_seeds: self.wakes_seeds,
             order: Order::RarestFirst,
             mode: Mode::Candidates,
         }

@@ -50,6 +50,8 @@ fn the_daemon_is_told_what_was_asked_for() {
         "--piece-size",
         "1MiB",
         "--notbs",
+        "-P",
+        "3",
         "-k",
         "--rate-limit",
         "10MB/s",
@@ -62,7 +64,7 @@ fn the_daemon_is_told_what_was_asked_for() {
     let meta = request.url_meta.clone().unwrap();
     assert_eq!((meta.digest.as_str(), &*meta.tag, &*meta.application, &*meta.filter), (digest, "t", "a", "s"));
     assert_eq!(meta.header.get("x-key").map(String::as_str), Some("v"));
-    assert_eq!((request.limit, request.piece_length), (10e6, 1 << 20));
+    assert_eq!((request.limit, request.piece_length, meta.priority), (10e6, 1 << 20, 3));
     assert!(request.disable_back_source && request.insecure && request.deliver_descriptor && !request.in_order);
     assert!(request.output.is_empty() && (3_590_000..=3_600_000).contains(&request.timeout), "{}", request.timeout);
 }

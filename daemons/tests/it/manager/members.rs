@@ -72,26 +72,38 @@ async fn what_an_operator_blocks_is_not_downloaded() {
     let town = Town::start(0, 1).await;
     let origin = Origin::start(Content::random(2, MIB)).await;
     let cluster_id = town.cluster_id().await;
+    let meta = df_api::base::UrlMeta { tag: "secret".to_owned(), priority: 3, ..Default::default() };
+    let wish = Wish { meta, ..Wish::default() };
+    for (field, value) in [(wire::BlockField::Tag, "secret"), (wire::BlockField::Priority, "3")] {
+        let rule = wire::BlockRule {
+            field: field.into(),
+            value: value.to_owned(),
+            blocks_download: true,
+            reason: "not for here".to_owned(),
+            ..wire::BlockRule::default()
+        };
+        let asked = wire::AddBlockRuleRequest { cluster_id, rule: Some(rule) };
+        let settings = town.manager.console().add_block_rule(with(&town.token, asked)).await.unwrap().into_inner();
+        town.settled().await;
+        let refused = town.daemon(0).download(&origin.url(), wish.clone()).await.unwrap_err();
+        assert_eq!((refused.code, refused.cause.as_deref()), (Code::Blocked, Some("not for here")));
+        assert!(town.daemon(0).download(&origin.url(), Wish::default()).await.is_ok());
+        let rule_id = settings.block_rules[0].id;
+        let asked = wire::RemoveBlockRuleRequest { cluster_id, rule_id };
+        town.manager.console().remove_block_rule(with(&town.token, asked)).await.unwrap();
+        town.settled().await;
+    }
+    assert!(town.daemon(0).download(&origin.url(), wish).await.is_ok());
+    // What is stored has no priority: a rule on it would be believed and do nothing.
     let rule = wire::BlockRule {
-        field: wire::BlockField::Tag.into(),
-        value: "secret".to_owned(),
-        blocks_download: true,
-        reason: "not for here".to_owned(),
+        field: wire::BlockField::Priority.into(),
+        value: "3".to_owned(),
+        blocks_upload: true,
         ..wire::BlockRule::default()
     };
     let asked = wire::AddBlockRuleRequest { cluster_id, rule: Some(rule) };
-    let settings = town.manager.console().add_block_rule(with(&town.token, asked)).await.unwrap().into_inner();
-    town.settled().await;
-    let meta = df_api::base::UrlMeta { tag: "secret".to_owned(), ..Default::default() };
-    let wish = Wish { meta, ..Wish::default() };
-    let refused = town.daemon(0).download(&origin.url(), wish.clone()).await.unwrap_err();
-    assert_eq!((refused.code, refused.cause.as_deref()), (Code::Blocked, Some("not for here")));
-    assert!(town.daemon(0).download(&origin.url(), Wish::default()).await.is_ok());
-    let rule_id = settings.block_rules[0].id;
-    let asked = wire::RemoveBlockRuleRequest { cluster_id, rule_id };
-    town.manager.console().remove_block_rule(with(&town.token, asked)).await.unwrap();
-    town.settled().await;
-    assert!(town.daemon(0).download(&origin.url(), wish).await.is_ok());
+    let refused = town.manager.console().add_block_rule(with(&town.token, asked)).await.unwrap_err();
+    assert_eq!(df_api::status::failure_of(&refused).code, Code::Usage);
 }
 
 #[tokio::test(flavor = "multi_thread")]

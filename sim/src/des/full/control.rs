@@ -48,6 +48,7 @@ impl Full {
             has_source: true,
             cached: None,
             can_fetch_source: true,
+            wakes_seeds: true,
             order: self.order_of(number),
             mode: Mode::Granted,
         };
