@@ -1,6 +1,6 @@
 //! What has to be true when the core has been healed, when all is at rest, and of the run as a whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use df_core::id::HostId;
@@ -62,7 +62,7 @@ pub(super) fn busy(world: &World<'_>) -> Vec<String> {
             }
             Role::Manager => {
                 note(gauges.jobs[0], "preheats");
-                busy.extend(behind(world, &gauges.members));
+                busy.extend(behind(world));
             }
             Role::Origin => {}
         }
@@ -76,7 +76,9 @@ fn core_members<'a>(world: &'a World<'_>) -> impl Iterator<Item = &'a Arc<Node>>
 }
 
 /// Members of the core that have not what a manager of the core has told.
-fn behind(world: &World<'_>, members: &BTreeMap<String, bool>) -> Vec<String> {
+pub(super) fn behind(world: &World<'_>) -> Vec<String> {
+    let manager = world.nodes.iter().find(|node| node.role == Role::Manager);
+    let members = manager.map(|node| lock(&node.gauges).members.clone()).unwrap_or_default();
     let behind = core_members(world).filter(|node| members.get(&*node.name) != Some(&true));
     behind.map(|node| format!("{}: a configuration that is not the latest", node.name)).collect()
 }

@@ -236,7 +236,10 @@ impl Eyes {
                 if *failure == PieceFailure::Corrupt {
                     let parent = piece.and_then(|piece| memory.asked.get(&(*task, piece)).copied());
                     if let Some(parent) = parent {
-                        memory.corrupt.insert(parent, self.clock.now());
+                        // What was on its way meanwhile makes the term no longer.
+                        let now = self.clock.now();
+                        let since = memory.corrupt.entry(parent).or_insert(now);
+                        *since = if now - *since < CORRUPT_TERM { *since } else { now };
                     }
                     self.ledger.mark(Mark::CorruptPiece);
                 }

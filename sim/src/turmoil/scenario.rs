@@ -147,6 +147,9 @@ pub enum Act {
         content: u32,
         /// Whether the daemon may ask the source.
         may_fetch_source: bool,
+        /// What lets less be done for it: 3 wakes no seed, 2 lets nobody ask the source.
+        #[serde(default)]
+        priority: u32,
         /// Whether its digest is known beforehand.
         has_digest: bool,
         /// Whether it is wanted in order.
@@ -244,6 +247,7 @@ impl Scenario {
             act: Act::Download {
                 content: 0,
                 may_fetch_source: true,
+                priority: 0,
                 has_digest: true,
                 is_in_order: false,
                 cancel_after_ms: None,
@@ -435,6 +439,7 @@ fn work(rng: &mut Rng, topology: &Topology, contents: &[Content], chaos_ms: u64)
             let act = Act::Download {
                 content,
                 may_fetch_source: !rng.chance(1, 6),
+                priority: [0, 0, 0, 0, 0, 2, 3, 3][rng.index(8)],
                 has_digest: rng.chance(1, 2),
                 is_in_order: rng.chance(1, 4),
                 cancel_after_ms: rng.chance(1, 5).then(|| rng.between(1, 3000)),

@@ -116,12 +116,12 @@ impl User {
         let refused = |status: Status| failure_of(&status);
         let done = Outcome::Done { local_bytes: 0, peer_bytes: 0, origin_bytes: 0 };
         match *act {
-            Act::Download { content, may_fetch_source, has_digest, is_in_order, .. } => {
+            Act::Download { content, may_fetch_source, priority, has_digest, is_in_order, .. } => {
                 let Some(request) = self.book.request(content, has_digest) else { return Ok(Outcome::Cancelled) };
                 let task = request.id();
                 let ask = DownRequest {
                     url: request.url.to_string(),
-                    url_meta: Some(request.meta),
+                    url_meta: Some(UrlMeta { priority, ..request.meta }),
                     piece_length: request.piece_len,
                     disable_back_source: !may_fetch_source,
                     in_order: is_in_order,

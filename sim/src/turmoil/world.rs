@@ -393,6 +393,7 @@ impl World<'_> {
                 self.ledger().violate("nothing-leaks", busy.join(", "));
             }
         }
+        self.change_something();
         // What a host has dropped may not have been heard of yet: then it is asked once more.
         let limit_ms = self.now_ms + HEARD_LIMIT_MS;
         while !self.is_over() {

@@ -16,6 +16,10 @@ const FINAL_TRIES: [u32; 2] = [6, 1];
 /// half a minute.
 const RETRY_MS: u64 = 2000;
 
+/// How long a change may take to be in force on every member of a healed core, in milliseconds: less than the
+/// minute after which members ask by themselves.
+const CHANGE_LIMIT_MS: u64 = 20_000;
+
 /// Something that is wanted in a healed world.
 pub struct Wish {
     /// Where.
@@ -37,9 +41,10 @@ impl World<'_> {
         for work in &self.scenario().work {
             let host = first + work.host;
             let act = match &work.act {
-                Act::Download { content, has_digest, .. } => Act::Download {
+                Act::Download { content, priority, has_digest, .. } => Act::Download {
                     content: *content,
                     may_fetch_source: true,
+                    priority: if *priority == 3 { 3 } else { 0 },
                     has_digest: *has_digest,
                     is_in_order: false,
                     cancel_after_ms: None,
@@ -92,10 +97,36 @@ impl World<'_> {
         still
     }
 
+    /// With a manager in the core, an operator changes something there; its members have it soon.
+    pub(super) fn change_something(&mut self) {
+        let manager = self.origin() + 1;
+        if self.is_over() || !self.core.contains(&manager) {
+            return;
+        }
+        let entry = self.ask(manager, Act::SetLimits { upload_rate: 1 << 30 });
+        let limit_ms = self.now_ms + CHANGE_LIMIT_MS;
+        while !self.is_over() {
+            self.wait(200);
+            match self.outcome(entry) {
+                Some(Outcome::Done { .. }) if checks::behind(self).is_empty() => return,
+                Some(Outcome::Done { .. }) | None if self.now_ms < limit_ms => {}
+                Some(Outcome::Done { .. }) => {
+                    let behind = checks::behind(self).join(", ");
+                    self.ledger().violate("changes-arrive", behind);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn outcome(&self, entry: Option<usize>) -> Option<Outcome> {
+        let diary = lock(&self.common.diary);
+        diary.get(entry?)?.ended.as_ref().map(|(_, outcome)| outcome.clone())
+    }
+
     /// What came of the last try, once it is over.
     fn ended(&self, wish: &Wish) -> Option<Outcome> {
-        let diary = lock(&self.common.diary);
-        diary.get(wish.entry?)?.ended.as_ref().map(|(_, outcome)| outcome.clone())
+        self.outcome(wish.entry)
     }
 
     fn is_under_way(&self, wish: &Wish) -> bool {
