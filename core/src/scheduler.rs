@@ -98,6 +98,10 @@ pub struct SchedulerConfig {
     pub sweep_interval: Duration,
     /// How long a task without peers is remembered.
     pub task_ttl: Duration,
+    /// Parents that a peer that pulls is offered at once.
+    pub candidate_parent_limit: u32,
+    /// Members of its swarm that are looked at for them.
+    pub filter_parent_limit: u32,
 }
 
 impl Default for SchedulerConfig {
@@ -117,6 +121,8 @@ impl Default for SchedulerConfig {
             late_slack: 2,
             sweep_interval: Duration::from_millis(250),
             task_ttl: Duration::from_secs(1800),
+            candidate_parent_limit: 4,
+            filter_parent_limit: 256,
         }
     }
 }
@@ -362,6 +368,7 @@ impl Machine for Scheduler {
             Input::TaskDeleted { request, task, stamp } => self.task_deleted(now, request, task, stamp),
             Input::DeletionTold { task, stamp, age } => self.deletion_told(now, task, stamp, age),
             Input::TaskAsked { request, task } => self.task_asked(now, request, task),
+            Input::CandidatesLimited { parents, looked_at } => self.candidates_limited(parents, looked_at),
             Input::HostPardoned { host } => self.host_pardoned(now, host),
         }
         self.settle(now);

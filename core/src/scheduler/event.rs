@@ -141,6 +141,13 @@ pub struct SourceFailure {
 /// What the scheduler is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Input {
+    /// Peers that pull are offered so many parents from now on, chosen among so many.
+    CandidatesLimited {
+        /// At least 1.
+        parents: u32,
+        /// At least 1.
+        looked_at: u32,
+    },
     /// A host connected (again). Answered by [`Output::HostAccepted`] or [`Output::Refuse`].
     HostAnnounced {
         /// Named in the answer.

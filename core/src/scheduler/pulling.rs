@@ -19,12 +19,6 @@ use crate::lifecycle::PeerState;
 use crate::piece::{PieceNumber, PiecePlan, PieceSet};
 use crate::time::Instant;
 
-/// Parents offered to a peer that pulls (Dragonfly v1's candidate parents).
-const OFFER_LIMIT: usize = 4;
-
-/// Members looked at for one offer.
-const LOOK_LIMIT: usize = 256;
-
 /// Claims are remembered of this many pieces of a content (8 KiB a peer).
 const CLAIM_LIMIT: u32 = 1 << 16;
 
@@ -115,6 +109,17 @@ impl Scheduler {
         self.pairs.accuse(now, (), hosts, points);
     }
 
+    pub(super) fn candidates_limited(&mut self, parents: u32, looked_at: u32) {
+        (self.config.candidate_parent_limit, self.config.filter_parent_limit) = (parents.max(1), looked_at.max(1));
+        // Those who have others now are told when they are looked after next.
+        let pulling = self.swarms.values().flat_map(|swarm| &swarm.pullers).copied().collect::<Vec<_>>();
+        for key in pulling {
+            if let Some(puller) = self.peers.get_mut(key).and_then(|peer| peer.puller.as_mut()) {
+                puller.is_stale = true;
+            }
+        }
+    }
+
     /// Looks after a swarm's peers that pull: offers them parents where those they have are gone, too
     /// few or of no use, and sends one of the starving to the source. Linear in them.
     pub(super) fn review_pullers(&mut self, now: Instant, key: SwarmKey) {
@@ -128,7 +133,7 @@ impl Scheduler {
         }
         for peer in self.swarms[key].pullers.clone() {
             let Some(puller) = self.peers.get(peer).and_then(|peer| peer.puller.as_ref()) else { continue };
-            let is_short = puller.offered.len() < OFFER_LIMIT;
+            let is_short = puller.offered.len() < self.config.candidate_parent_limit as usize;
             let is_broken = || puller.offered.iter().any(|(parent, _)| !self.can_offer(now, *parent, peer));
             if puller.is_stale || (is_short && has_news) || is_broken() {
                 self.offer_parents(now, peer);
@@ -206,9 +211,9 @@ impl Scheduler {
         let (head, tail) = swarm.members.split_at(from.min(swarm.members.len()));
         let rows = tail.iter().chain(head).zip((from..swarm.members.len()).chain(0..from));
         let fit = rows.filter_map(|(member, row)| rank(row as Row, member.as_ref()?));
-        let mut fit: Vec<_> = fit.take(LOOK_LIMIT).collect();
+        let mut fit: Vec<_> = fit.take(self.config.filter_parent_limit as usize).collect();
         fit.sort_unstable();
-        fit.into_iter().take(OFFER_LIMIT).map(|(.., parent)| parent).collect()
+        fit.into_iter().take(self.config.candidate_parent_limit as usize).map(|(.., parent)| parent).collect()
     }
 
     /// Sees to it that those who pull will find the content with one of them, when nobody else can get

@@ -145,6 +145,22 @@ fn one_of_those_who_pull_goes_to_the_source_and_the_others_are_offered_it() {
     }
 }
 
+#[test]
+fn who_pulls_is_offered_as_many_parents_as_an_operator_says() {
+    let mut bench = Bench::new();
+    bench.native_holder(HostKind::Normal, 3);
+    let ahead: Vec<PeerKey> = (0..7).map(|_| bench.puller()).collect();
+    ahead.into_iter().for_each(|peer| bench.tell(Input::PieceHeld { peer, piece: 0 }));
+    let child = bench.puller();
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.scheduler.offered(child).count(), 4);
+    for (parents, looked_at, offered) in [(1, 256, 1), (6, 256, 6), (6, 2, 2), (20, 256, 8)] {
+        bench.tell(Input::CandidatesLimited { parents, looked_at });
+        bench.wait(Duration::from_secs(1));
+        assert_eq!(bench.scheduler.offered(child).count(), offered);
+    }
+}
+
 /// A seed that has everything registers anew, as it does when it is woken, while somebody fetches from it.
 #[test]
 fn a_holder_that_registers_anew_is_not_missed_in_between() {

@@ -180,8 +180,9 @@ pub(super) struct Transfer {
     #[arg(long, aliases = ["disable-back-to-source", "notbs"], env = "DFGET_DISABLE_BACK_SOURCE")]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(super) disable_back_source: bool,
-    /// 1 is refused, 2 takes what other hosts have, 3 asks the source without the seed peers [default: 0]
-    #[arg(short = 'P', long, value_name = "0..6", env = "DFGET_PRIORITY", hide_env = true)]
+    /// Priority: 1 is refused, 2 takes only what other hosts have, 3 asks the source without waking seed peers; for
+    /// all others seed peers fetch [default: 0]
+    #[arg(short = 'P', long, value_name = "0..6", env = "DFGET_PRIORITY")]
     #[arg(default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u8).range(0..=6))]
     pub(super) priority: u8,
     /// Do not verify the source's certificate

@@ -183,6 +183,7 @@ impl Member for Node {
             return Err("a host without slots".to_owned());
         }
         self.desk.set_slots(Slots { peer, seed_peer });
+        self.desk.limit_candidates(limits.candidate_parent_limit, limits.filter_parent_limit);
         Ok(())
     }
 

@@ -9,7 +9,9 @@ use df_api::scheduler::host_event::Event as Up;
 use df_api::scheduler::scheduler_event::Event as Down;
 use df_api::task::TaskRequest;
 use df_core::id::{HostId, TaskId};
-use df_core::scheduler::{HostInfo, HostKey, HostKind, Input, PeerKey, RequestId, Scheduler, Transfer};
+use df_core::scheduler::{
+    HostInfo, HostKey, HostKind, Input, PeerKey, RequestId, Scheduler, SchedulerConfig, Transfer,
+};
 use df_core::time::Instant;
 use tokio::sync::oneshot;
 
@@ -78,6 +80,20 @@ impl Desk {
         let task = TaskId::from_bytes([0; TaskId::LEN]);
         self.0.inbox.tell(Input::TaskAsked { request, task }).await;
         answered.await.ok()
+    }
+
+    /// How many parents peers that pull are offered, and among how many these are chosen; what is not said is as
+    /// it would be without a manager.
+    pub(in crate::scheduler) fn limit_candidates(&self, parents: Option<u32>, looked_at: Option<u32>) {
+        let usual = SchedulerConfig::default();
+        let limits = Input::CandidatesLimited {
+            parents: parents.unwrap_or(usual.candidate_parent_limit),
+            looked_at: looked_at.unwrap_or(usual.filter_parent_limit),
+        };
+        if !self.0.inbox.try_tell(limits.clone()) {
+            let inbox = self.0.inbox.clone();
+            tokio::spawn(async move { inbox.tell(limits).await });
+        }
     }
 
     /// Takes a host out: its stream ends, and it is not let in again for a while.
