@@ -34,7 +34,7 @@ use crate::machine::{Machine, Outbox};
 use crate::piece::PiecePlan;
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
-use session::{Guidance, Session};
+use session::Session;
 
 /// The round trip assumed before one was measured.
 const FIRST_RTT: Duration = Duration::from_millis(20);
@@ -97,7 +97,7 @@ impl Downloader {
     fn task_opened(&mut self, now: Instant, opening: &Opening) {
         let task = opening.task;
         if self.sessions.contains_key(&task) {
-            return;
+            return self.task_widened(now, opening);
         }
         let session = Session::new(now, opening);
         let is_linked = opening.link == LinkState::Linked;
@@ -110,13 +110,14 @@ impl Downloader {
     }
 
     /// Whoever decides hears of it.
-    fn source_allowed(&mut self, now: Instant, task: TaskId) {
-        let Some(session) = self.sessions.get_mut(&task) else { return };
-        session.may_fetch_source = true;
-        if session.guidance == Guidance::Scheduled {
-            return self.scheduler_linked(now, task);
+    fn task_widened(&mut self, now: Instant, opening: &Opening) {
+        if let Some(session) = self.sessions.get_mut(&opening.task) {
+            session.may_fetch_source |= opening.may_fetch_source;
         }
-        self.drive_alone(now, task);
+        if opening.link == LinkState::Linked {
+            return self.scheduler_linked(now, opening.task);
+        }
+        self.drive_alone(now, opening.task);
     }
 
     fn plan_told(&mut self, now: Instant, task: TaskId, plan: PiecePlan) {
@@ -186,7 +187,6 @@ impl Machine for Downloader {
     fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
             Input::TaskOpened(opening) => self.task_opened(now, &opening),
-            Input::SourceAllowed { task } => self.source_allowed(now, task),
             Input::TaskClosed { task } => self.task_closed(task),
             Input::SchedulerLinked { task } => self.scheduler_linked(now, task),
             Input::SchedulerLost { task } => self.scheduler_lost(now, task),

@@ -100,7 +100,7 @@ pub struct SchedulerConfig {
     pub task_ttl: Duration,
     /// Parents that a peer that pulls is offered at once.
     pub candidate_parent_limit: u32,
-    /// Members of its swarm that are looked at for them.
+    /// Members of its swarm of whom they are chosen, among those that are fit.
     pub filter_parent_limit: u32,
 }
 

@@ -211,12 +211,11 @@ impl Peer {
         Some(job)
     }
 
-    /// Tells the downloader that a job was closed, from where nothing can be waited for.
-    fn tell_closed(&self, task: TaskId) {
-        let closed = Input::TaskClosed { task };
-        if !self.0.downloader.try_tell(closed.clone()) {
+    /// Tells the downloader something, from where nothing can be waited for.
+    fn tell_soon(&self, input: Input) {
+        if !self.0.downloader.try_tell(input.clone()) {
             let downloader = self.0.downloader.clone();
-            tokio::spawn(async move { downloader.tell(closed).await });
+            tokio::spawn(async move { downloader.tell(input).await });
         }
     }
 
@@ -263,7 +262,8 @@ impl Peer {
             full => full,
         };
         let Err(failure) = adopted else { return true };
-        if self.close_job(task).is_some() {
+        // Its callers may have gone meanwhile, and others come.
+        if self.job(task).is_some_and(|open| Arc::ptr_eq(&open, &job)) && self.close_job(task).is_some() {
             if failure.code == Code::Protocol {
                 self.forget_task(task);
             }
@@ -294,7 +294,7 @@ impl Peer {
     /// Drops what is stored of a task that has changed at its source. A download of it that was opened
     /// meanwhile ends with that: it would go on with a content that is not there.
     fn forget_changed(&self, task: &TaskId) {
-        let closed = self.close_job(task).inspect(|_| self.tell_closed(*task));
+        let closed = self.close_job(task).inspect(|_| self.tell_soon(Input::TaskClosed { task: *task }));
         // Before anybody hears of it: who tries again at once would open what is about to go.
         self.forget_task(task);
         if let Some(job) = closed {

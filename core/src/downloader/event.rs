@@ -53,13 +53,8 @@ pub struct StoreFailed;
 /// What the downloader is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Input {
-    /// Somebody wants a task. One already open is left as it is.
+    /// Somebody wants a task. If it is open already: allows more for it than those before.
     TaskOpened(Box<Opening>),
-    /// Somebody else wants it too, and lets the source be asked, which those before did not.
-    SourceAllowed {
-        /// The task.
-        task: TaskId,
-    },
     /// Nobody wants it any more.
     TaskClosed {
         /// The task.

@@ -110,7 +110,11 @@ impl Scheduler {
     }
 
     pub(super) fn candidates_limited(&mut self, parents: u32, looked_at: u32) {
-        (self.config.candidate_parent_limit, self.config.filter_parent_limit) = (parents.max(1), looked_at.max(1));
+        let limits = (parents.max(1), looked_at.max(1));
+        if (self.config.candidate_parent_limit, self.config.filter_parent_limit) == limits {
+            return;
+        }
+        (self.config.candidate_parent_limit, self.config.filter_parent_limit) = limits;
         // Those who have others now are told when they are looked after next.
         let pulling = self.swarms.values().flat_map(|swarm| &swarm.pullers).copied().collect::<Vec<_>>();
         for key in pulling {

@@ -226,23 +226,30 @@ fn opening_twice_is_opening_once_and_closing_gives_everything_up() {
 }
 
 #[test]
-fn who_may_ask_the_source_since_somebody_else_came_says_so() {
-    let (plan, mut downloader) = (PiecePlan::with_piece_len(3, 1).unwrap(), Downloader::new(1));
-    let opening = |link| Opening {
-        task: TASK,
-        plan: Some(plan),
-        held: PieceSet::new(),
-        digests: Vec::new(),
-        order: Order::RarestFirst,
-        may_fetch_source: false,
-        link,
-    };
-    let mut tell = |input| {
-        downloader.handle_input(NOW, input);
+fn who_may_ask_the_source_since_somebody_else_came_says_so_or_does_it() {
+    let open = |downloader: &mut Downloader, may_fetch_source, link| {
+        let opening = Opening {
+            task: TASK,
+            plan: Some(PiecePlan::with_piece_len(3, 1).unwrap()),
+            held: PieceSet::new(),
+            digests: Vec::new(),
+            order: Order::RarestFirst,
+            may_fetch_source,
+            link,
+        };
+        downloader.handle_input(NOW, Input::TaskOpened(Box::new(opening)));
         std::iter::from_fn(|| downloader.poll_output()).collect::<Vec<_>>()
     };
-    tell(Input::TaskOpened(Box::new(opening(LinkState::Linked))));
-    assert_eq!(tell(Input::SourceAllowed { task: TASK }), [Output::Register { task: TASK }]);
-    tell(Input::TaskClosed { task: TASK });
-    assert_eq!(tell(Input::SourceAllowed { task: TASK }), []);
+    let mut linked = Downloader::new(1);
+    (0..2).for_each(|turn| {
+        let told = open(&mut linked, turn == 1, LinkState::Linked);
+        assert_eq!(told, [Output::Register { task: TASK }], "the scheduler hears of it");
+    });
+    // No scheduler comes: without the second caller this fails, for the first lets nobody ask the source.
+    let mut waiting = Downloader::new(1);
+    (0..2).for_each(|turn| assert_eq!(open(&mut waiting, turn == 1, LinkState::Expected), []));
+    let deadline = waiting.poll_timeout().unwrap().at;
+    waiting.handle_timeout(deadline);
+    let told: Vec<Output> = std::iter::from_fn(|| waiting.poll_output()).collect();
+    assert!(told.iter().any(|output| matches!(output, Output::FetchSource { .. })), "{told:?}");
 }

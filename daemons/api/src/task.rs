@@ -28,6 +28,15 @@ pub struct TaskRequest {
     pub cid: Option<String>,
 }
 
+/// What may be done for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leave {
+    /// Whether who asks may go to the source.
+    pub may_fetch_source: bool,
+    /// Whether a seed peer may be woken to.
+    pub wakes_seeds: bool,
+}
+
 /// Algorithms of which a content id of the form `algorithm:hex` is checked against the bytes.
 const CID_ALGORITHMS: [&str; 2] = ["sha256", "blake3"];
 
@@ -99,6 +108,21 @@ impl TaskRequest {
         let url = url.map_err(|error| usage(format!("the content id makes no URL: {error}")))?;
         let meta = UrlMeta { tag: tag.to_owned(), digest: digest.unwrap_or_default(), ..UrlMeta::default() };
         Ok(Self { url, meta, piece_len: 0, cid: Some(cid) })
+    }
+
+    /// What its priority lets be done for it. The levels are Dragonfly's: 1 is refused, 2 takes what other hosts
+    /// have, 3 asks the source without the seed peers' help, all others have it.
+    ///
+    /// # Errors
+    /// [`Code::Blocked`] for level 1, [`Code::Usage`] for one that there is not.
+    pub fn leave(&self) -> Result<Leave, Failure> {
+        match self.meta.priority {
+            0 | 4..=6 => Ok(Leave { may_fetch_source: true, wakes_seeds: true }),
+            3 => Ok(Leave { may_fetch_source: true, wakes_seeds: false }),
+            2 => Ok(Leave { may_fetch_source: false, wakes_seeds: false }),
+            1 => Err(Failure::new(Code::Blocked, "requests of priority 1 are not served")),
+            other => Err(Failure::new(Code::Usage, format!("{other} is no priority")).hint("they go from 0 to 6")),
+        }
     }
 
     /// How it is called where people see it: without secrets.

@@ -43,19 +43,14 @@ impl JobOptions {
     /// All that a caller on this host has without asking for it.
     pub const CALLER: Self = Self { is_local: true, ..Self::DUTY };
 
-    /// What a request's priority leaves of it. The levels are Dragonfly's: 1 is refused, 2 takes what other
-    /// hosts have, 3 asks the source without the seed peers' help, all others have it.
+    /// What a request's priority leaves of it.
     ///
     /// # Errors
-    /// [`Code::Blocked`] for level 1, [`Code::Usage`] for one that there is not.
-    pub fn under(self, priority: u32) -> Result<Self, Failure> {
-        match priority {
-            0 | 4..=6 => Ok(self),
-            3 => Ok(Self { wakes_seeds: false, ..self }),
-            2 => Ok(Self { wakes_seeds: false, may_fetch_source: false, ..self }),
-            1 => Err(Failure::new(Code::Blocked, "requests of priority 1 are not served")),
-            _ => Err(Failure::new(Code::Usage, format!("{priority} is no priority")).hint("they go from 0 to 6")),
-        }
+    /// Those of [`TaskRequest::leave`].
+    pub fn under(self, request: &TaskRequest) -> Result<Self, Failure> {
+        let leave = request.leave()?;
+        let may_fetch_source = self.may_fetch_source && leave.may_fetch_source;
+        Ok(Self { may_fetch_source, wakes_seeds: self.wakes_seeds && leave.wakes_seeds, ..self })
     }
 }
 
@@ -137,14 +132,17 @@ impl Job {
         *lock(&self.options)
     }
 
-    /// One more waits for it, who may allow more than those before; true if the source may be asked from now on.
+    /// One more waits for it; true if more is allowed now than by those before. Who is the first to let the source
+    /// be asked says how.
     pub fn join(&self, allowed: JobOptions) -> bool {
         self.callers.fetch_add(1, Ordering::AcqRel);
         let mut options = lock(&self.options);
-        let is_widened = allowed.may_fetch_source && !options.may_fetch_source;
-        options.may_fetch_source |= allowed.may_fetch_source;
-        options.wakes_seeds |= allowed.wakes_seeds;
-        is_widened
+        let before = *options;
+        if allowed.may_fetch_source && !before.may_fetch_source {
+            *options = JobOptions { is_in_order: before.is_in_order, ..allowed };
+        }
+        options.wakes_seeds |= before.wakes_seeds | allowed.wakes_seeds;
+        *options != before
     }
 
     /// One less; true if nobody is left and the scheduler did not ask for it either.

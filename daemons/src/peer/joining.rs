@@ -29,7 +29,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.job.leave() && self.job.outcome().borrow().is_none() && self.peer.close_job(&self.job.task).is_some() {
-            self.peer.tell_closed(self.job.task);
+            self.peer.tell_soon(Input::TaskClosed { task: self.job.task });
         }
     }
 }
@@ -45,12 +45,12 @@ impl Peer {
         options: JobOptions,
         rate_bytes_per_sec: Option<u64>,
     ) -> Result<Waiting, Failure> {
-        let (task, options) = (request.id(), options.under(request.meta.priority)?);
-        self.check_download(&request)?;
+        let (task, options) = (request.id(), options.under(&request)?);
+        self.check_download(&request, options.is_local)?;
         self.admit(&request, &options).await?;
         let open = self.join_open(&lock(&self.0.jobs), &task, options);
-        if let Some((waiting, news)) = open {
-            self.tell_downloader(news).await;
+        if let Some((waiting, is_news)) = open {
+            self.tell_opened(&waiting.job, is_news);
             return Ok(waiting);
         }
         let (store, label) = (self.0.store.clone(), Label::from(&request));
@@ -63,7 +63,7 @@ impl Peer {
         if job.stored.is_complete() {
             return self.join_complete(job).await;
         }
-        let (waiting, news) = {
+        let (waiting, is_news) = {
             let mut jobs = lock(&self.0.jobs);
             if jobs.len() >= JOB_LIMIT {
                 return Err(Failure::new(Code::Busy, format!("{JOB_LIMIT} tasks are open already")));
@@ -73,24 +73,25 @@ impl Peer {
                 job.join(options);
                 jobs.insert(task, job.clone());
                 whole::follow(&self.0.env, &job);
-                let opened = Input::TaskOpened(Box::new(self.opening(&job)));
-                (Waiting { peer: self.clone(), job }, Some(opened))
+                (Waiting { peer: self.clone(), job }, true)
             })
         };
-        self.tell_downloader(news).await;
+        self.tell_opened(&waiting.job, is_news);
         Ok(waiting)
     }
 
-    /// Joins a job that is open; what the downloader has to be told then.
-    fn join_open(&self, jobs: &Jobs, task: &TaskId, options: JobOptions) -> Option<(Waiting, Option<Input>)> {
+    /// Joins a job that is open; and whether more is allowed for it now.
+    fn join_open(&self, jobs: &Jobs, task: &TaskId, options: JobOptions) -> Option<(Waiting, bool)> {
         let job = jobs.get(task)?.clone();
-        let news = job.join(options).then_some(Input::SourceAllowed { task: *task });
-        Some((Waiting { peer: self.clone(), job }, news))
+        let is_widened = job.join(options);
+        Some((Waiting { peer: self.clone(), job }, is_widened))
     }
 
-    async fn tell_downloader(&self, news: Option<Input>) {
-        if let Some(input) = news {
-            self.0.downloader.tell(input).await;
+    /// Tells the downloader of a job that is new, or for which more is allowed. Not while the jobs are locked:
+    /// whoever tells schedulers of them looks at jobs with a link locked.
+    fn tell_opened(&self, job: &Job, is_news: bool) {
+        if is_news {
+            self.tell_soon(Input::TaskOpened(Box::new(self.opening(job))));
         }
     }
 

@@ -52,15 +52,15 @@ impl Peer {
         Membership::start(self.env(), config.manager.clone(), kept, hello, node, stop).map(drop)
     }
 
-    /// Whether the operator lets a content be downloaded here.
-    pub(super) fn check_download(&self, request: &TaskRequest) -> Result<(), Failure> {
+    /// Whether the operator lets a content be downloaded here. What the network asks for has no priority.
+    pub(super) fn check_download(&self, request: &TaskRequest, is_local: bool) -> Result<(), Failure> {
         let rules = lock(&self.0.rules).clone();
         let meta = &request.meta;
         rules.check_download(&Subject {
             url: request.url.as_str(),
             tag: &meta.tag,
             application: &meta.application,
-            priority: Some(meta.priority),
+            priority: is_local.then_some(meta.priority),
         })
     }
 

@@ -78,6 +78,14 @@ impl Books {
         self.records.iter().filter(may)
     }
 
+    /// Whether there was room for `len` bytes of a task if those went who use what is complete here.
+    fn may_come(&self, task: &TaskId, len: u64, quota: Option<u64>) -> bool {
+        let complete = self.droppable(Some(task)).filter(|(_, record)| record.is_complete);
+        let used: u64 = complete.map(|(_, record)| taken(record)).sum();
+        let others = self.used_beside(Some(task)).saturating_sub(used);
+        used > 0 && quota.is_none_or(|quota| others.saturating_add(len) <= quota)
+    }
+
     /// What is dropped first: idle, least recently used.
     fn victim(&self, spared: Option<&TaskId>) -> Option<TaskId> {
         let idle = self.droppable(spared).filter(|(task, _)| self.is_idle(task));
@@ -199,8 +207,9 @@ impl Store {
             let (store, of) = (self.clone(), stored.clone());
             let result = self.0.env.blocking(move || store.set_plan(&of, plan)).await;
             let is_full = result.as_ref().is_err_and(|failure| failure.code == Code::NoSpace);
-            let may_come = is_full && lock(&self.0.books).droppable(Some(&stored.id())).next().is_some();
-            if !may_come || clock.now() >= until {
+            let len = plan.content_len().unwrap_or(plan.piece_len());
+            let may_come = || lock(&self.0.books).may_come(&stored.id(), len, self.0.room.quota);
+            if !is_full || clock.now() >= until || !may_come() {
                 return result;
             }
             tokio::time::sleep(ROOM_LOOK).await;

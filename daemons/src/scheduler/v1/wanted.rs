@@ -67,6 +67,7 @@ impl Wanted {
             Some(cid) if is_whole => TaskRequest::cached(&cid, &meta.tag)?,
             _ => TaskRequest::new(&request.url, meta, 0)?,
         };
+        let leave = wanted.leave()?;
         let host = request.peer_host.unwrap_or_default();
         let ip = host.ip.parse().ok().filter(|claimed| may_advertise(*claimed)).unwrap_or(from);
         let id = host_id(&name, from, &host);
@@ -92,8 +93,8 @@ impl Wanted {
                 v1_peer_id: name.peer().to_owned(),
             },
             can_be_seeded: is_whole && SEEDABLE_SCHEMES.contains(&scheme),
-            can_fetch_source: scheme != CACHE_SCHEME && wanted.meta.priority != 2,
-            wakes_seeds: !matches!(wanted.meta.priority, 2 | 3),
+            can_fetch_source: scheme != CACHE_SCHEME && leave.may_fetch_source,
+            wakes_seeds: leave.wakes_seeds,
             wants_source,
             is_imported: false,
             name,

@@ -5,6 +5,7 @@ use df_api::failure::Code;
 
 use super::MIB;
 use crate::cluster::{Cluster, Wish};
+use crate::manager::until;
 use crate::origin::{Content, Origin};
 
 fn of_priority(priority: u32) -> Wish {
@@ -32,14 +33,23 @@ async fn a_priority_says_who_may_ask_the_source() {
     assert_eq!((tally.origin_bytes, tally.seed_bytes), (0, MIB as u64));
 }
 
-/// The first of two callers on one host lets nobody ask the source, the second does.
+/// The first of two callers on one host lets nobody ask the source, or no seed be woken; the second does.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_caller_allows_serves_all_who_wait_on_its_host() {
-    let cluster = Cluster::start(0, 1).await;
-    let origin = Origin::start(Content::random(3, MIB)).await;
-    let (one, url) = (&cluster.daemons[0], origin.url());
-    let both = tokio::join!(one.download(&url, of_priority(2)), one.download(&url, of_priority(0)));
-    for downloaded in [both.0, both.1] {
-        assert!(downloaded.unwrap().bytes == origin.bytes());
+    let cluster = Cluster::start(1, 1).await;
+    let one = &cluster.daemons[1];
+    for (seed, second) in [(3, of_priority(3)), (4, Wish { disable_back_source: true, ..of_priority(0) })] {
+        let origin = Origin::start(Content::random(seed, MIB)).await;
+        let url = origin.url();
+        let before = one.stored_files().len();
+        let comes = async {
+            // The first is open when its files are there.
+            until("it is open", || async { (one.stored_files().len() > before).then_some(()) }).await;
+            one.download(&url, second).await
+        };
+        let (waits, comes) = tokio::join!(one.download(&url, of_priority(2)), comes);
+        for downloaded in [waits, comes] {
+            assert!(downloaded.unwrap().bytes == origin.bytes());
+        }
     }
 }
