@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use df_core::id::HostId;
 use df_daemons::sync::lock;
@@ -16,6 +17,10 @@ use super::world::{Wish, World};
 
 /// What an answer has beside the piece, in bytes: its head, which no limit counts.
 const HEAD_BYTES: u64 = 256;
+
+/// A host asks the origin no more often than this in so long, whatever happens. (In 300 runs it was at most 20.)
+const ASK_LIMIT: usize = 100;
+const ASK_STRETCH: Duration = Duration::from_secs(5);
 
 /// After the core was healed something did not come to its end.
 pub(super) fn unfinished(world: &World<'_>, wishes: &[Wish]) {
@@ -232,6 +237,11 @@ fn sources(world: &World<'_>) {
     let shelf = lock(&world.common.shelf);
     let tasks = 2 * world.scenario().contents.len() as u32;
     for node in world.nodes.iter().filter(|node| node.role != Role::Origin) {
+        let asked = shelf.most_asked(node.ip, ASK_STRETCH);
+        if asked > ASK_LIMIT {
+            let what = format!("{} asked the origin {asked} times in {ASK_STRETCH:?}", node.name);
+            world.ledger().violate("source-asks", what);
+        }
         let most = shelf.most_open(node.ip);
         let lives = lock(&node.life).count.max(1) as u32;
         // (An answer that breaks on the way is open here until that is noticed.)

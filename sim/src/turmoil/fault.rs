@@ -120,10 +120,12 @@ pub enum Manner {
     WrongRange,
     /// A redirect to itself.
     RedirectLoop,
+    /// Half of a range, and its end as if that were all.
+    EndsEarly,
 }
 
 impl Manner {
-    const BAD: [Self; 9] = [
+    const BAD: [Self; 10] = [
         Self::NotFound,
         Self::Unavailable,
         Self::TooMany,
@@ -133,6 +135,7 @@ impl Manner {
         Self::SlowHead,
         Self::WrongRange,
         Self::RedirectLoop,
+        Self::EndsEarly,
     ];
 }
 

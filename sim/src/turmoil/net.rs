@@ -95,7 +95,8 @@ impl Wires {
     }
 }
 
-fn now_us() -> u64 {
+/// The time of the run, in microseconds.
+pub(super) fn now_us() -> u64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
 }
 

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::content;
 use super::fault::Manner;
+use super::net::now_us;
 use super::scenario::Content;
 
 /// Where it listens.
@@ -38,6 +39,8 @@ pub struct Shelf {
     /// Requests being answered, by host.
     open: BTreeMap<IpAddr, u32>,
     most_open: BTreeMap<IpAddr, u32>,
+    /// When each host asked, in microseconds of the run.
+    asks: BTreeMap<IpAddr, Vec<u64>>,
 }
 
 struct Item {
@@ -71,6 +74,7 @@ impl Shelf {
             requests: Vec::new(),
             open: BTreeMap::new(),
             most_open: BTreeMap::new(),
+            asks: BTreeMap::new(),
         }
     }
 
@@ -108,6 +112,14 @@ impl Shelf {
     /// The most requests of one host that were answered at once.
     pub fn most_open(&self, host: IpAddr) -> u32 {
         self.most_open.get(&host).copied().unwrap_or(0)
+    }
+
+    /// The most requests of one host in any stretch of this length.
+    pub fn most_asked(&self, host: IpAddr, stretch: Duration) -> usize {
+        let asks = self.asks.get(&host).map_or(&[][..], Vec::as_slice);
+        let stretch_us = u64::try_from(stretch.as_micros()).unwrap_or(u64::MAX);
+        let from = |end: usize| asks.partition_point(|at| at + stretch_us < asks[end]);
+        (0..asks.len()).map(|end| end + 1 - from(end)).max().unwrap_or(0)
     }
 
     /// Where a content is to be had.
@@ -187,8 +199,12 @@ async fn say(conn: &mut (impl AsyncWrite + Unpin), status: &str, more: &str) -> 
 /// Answers a request; whether the connection goes on.
 async fn answer(shelf: &Mutex<Shelf>, conn: &mut Conn, by: IpAddr) -> io::Result<bool> {
     let Some(request) = read(conn).await? else { return Ok(false) };
-    if lock(shelf).is_down {
-        return Ok(false);
+    {
+        let mut books = lock(shelf);
+        books.asks.entry(by).or_default().push(now_us());
+        if books.is_down {
+            return Ok(false);
+        }
     }
     let Some(found) = look(shelf, request.number) else { return say(conn, "404 Not Found", "").await };
     match found.manner {
@@ -275,7 +291,9 @@ async fn body(
     if is_ranged {
         head += "Accept-Ranges: bytes\r\n";
     }
-    let is_chunked = !found.content.has_length;
+    // Only of a range is it known what is missing.
+    let ends_early = found.manner == Manner::EndsEarly && asked.is_some();
+    let is_chunked = !found.content.has_length || ends_early;
     head += &if is_chunked {
         "Transfer-Encoding: chunked\r\n\r\n".to_owned()
     } else {
@@ -284,7 +302,7 @@ async fn body(
     conn.write_all(head.as_bytes()).await?;
     let whole = &found.bytes[from as usize..to as usize];
     let is_cut = matches!(found.manner, Manner::Truncated | Manner::Stalled);
-    let sent = if is_cut { &whole[..whole.len() / 2] } else { whole };
+    let sent = if is_cut || ends_early { &whole[..whole.len() / 2] } else { whole };
     for chunk in sent.chunks(1024) {
         lock(shelf).requests.push(Asked { by, content: request.number, bytes: chunk.len() as u64 });
         if is_chunked {

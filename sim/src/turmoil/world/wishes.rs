@@ -103,19 +103,22 @@ impl World<'_> {
         if self.is_over() || !self.core.contains(&manager) {
             return;
         }
-        let entry = self.ask(manager, Act::SetLimits { upload_rate: 1 << 30 });
+        let upload_rate = self.scenario().upload_rates().max().unwrap_or(1 << 30);
         let limit_ms = self.now_ms + CHANGE_LIMIT_MS;
+        let mut entry = None;
         while !self.is_over() {
-            self.wait(200);
-            match self.outcome(entry) {
-                Some(Outcome::Done { .. }) if checks::behind(self).is_empty() => return,
-                Some(Outcome::Done { .. }) | None if self.now_ms < limit_ms => {}
-                Some(Outcome::Done { .. }) => {
-                    let behind = checks::behind(self).join(", ");
-                    self.ledger().violate("changes-arrive", behind);
-                }
-                _ => return,
+            let outcome = self.outcome(entry);
+            if matches!(outcome, Some(Outcome::Failed { .. })) || entry.is_none() {
+                entry = self.ask(manager, Act::SetLimits { upload_rate });
             }
+            let behind = checks::behind(self);
+            if matches!(outcome, Some(Outcome::Done { .. })) && behind.is_empty() {
+                return;
+            }
+            if self.now_ms >= limit_ms {
+                self.ledger().violate("changes-arrive", format!("the operator: {outcome:?}; {}", behind.join(", ")));
+            }
+            self.wait(200);
         }
     }
 
