@@ -88,9 +88,14 @@ pub(super) fn behind(world: &World<'_>) -> Vec<String> {
     behind.map(|node| format!("{}: a configuration that is not the latest", node.name)).collect()
 }
 
-/// An upload ends when its child takes nothing for half a minute, long before its lease runs out.
+/// An upload ends when its child takes nothing for half a minute, long before its lease runs out. (As long as
+/// somebody downloads, one may have just begun.)
 pub(super) fn uploads_end(world: &World<'_>) {
-    for node in world.nodes.iter().filter(|node| world.core.contains(&node.number)) {
+    let core = || world.nodes.iter().filter(|node| world.core.contains(&node.number));
+    if core().any(|node| lock(&node.gauges).downloads > 0) {
+        return;
+    }
+    for node in core() {
         let uploads = lock(&node.gauges).uploads;
         if uploads > 0 {
             world
