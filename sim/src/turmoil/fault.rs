@@ -417,11 +417,12 @@ impl Drawing {
                 Fault::Lie { host: self.daemon(), span_ms: if self.rng.chance(2, 3) { 60_000 } else { span_ms } }
             }
             Kind::OriginDown => Fault::OriginDown { span_ms },
-            Kind::OriginFault => Fault::Origin {
-                content: self.content(),
-                manner: Manner::BAD[self.rng.index(Manner::BAD.len())],
-                span_ms,
-            },
+            Kind::OriginFault => {
+                let (content, manner) = (self.content(), Manner::BAD[self.rng.index(Manner::BAD.len())]);
+                // Who asks again and again without a pause shows it in some seconds.
+                let floor_ms = if manner == Manner::EndsEarly { 6000 } else { 0 };
+                Fault::Origin { content, manner, span_ms: span_ms.max(floor_ms) }
+            }
             Kind::Change => {
                 let content = self.content();
                 if !self.changeable.contains(&content) {

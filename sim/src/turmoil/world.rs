@@ -38,8 +38,9 @@ const STOP_LIMIT_MS: u64 = 60_000;
 const HEAL_LIMIT_MS: u64 = 240_000;
 
 /// How long it has to come to rest after that, in milliseconds, and what a try at a source that hangs takes
-/// besides its stall limit: what nobody waits for is given up when all tries have failed.
-const REST_LIMIT_MS: u64 = 90_000;
+/// besides its stall limit: what nobody waits for is given up when all tries have failed. Three hosts may try, one
+/// after the other, and each is given three quarters of a minute.
+const REST_LIMIT_MS: u64 = 180_000;
 const TRY_MS: u64 = 10_000;
 
 /// How long a scheduler may believe what is no longer so, in milliseconds: a stream that was cut and brings
