@@ -66,7 +66,8 @@ impl Lane {
                 Ok(false) => attempts += 1,
                 Err(broken) => {
                     attempts = if cursor.offset > before { 1 } else { attempts + 1 };
-                    if !broken.is_resumable || attempts > RESUME_LIMIT || self.run.job.stored.plan().is_none() {
+                    let is_enough = attempts > RESUME_LIMIT && !is_planted(Bug::SourceAskedForEver);
+                    if !broken.is_resumable || is_enough || self.run.job.stored.plan().is_none() {
                         return Err(broken);
                     }
                 }
