@@ -211,14 +211,6 @@ impl Peer {
         Some(job)
     }
 
-    /// Tells the downloader something, from where nothing can be waited for.
-    fn tell_soon(&self, input: Input) {
-        if !self.0.downloader.try_tell(input.clone()) {
-            let downloader = self.0.downloader.clone();
-            tokio::spawn(async move { downloader.tell(input).await });
-        }
-    }
-
     /// The scheduler asked this host to fetch a task: a seed peer from its source, or anybody a copy of a
     /// cached content, or of what an operator wants here.
     fn take_duty(&self, request: TaskRequest, is_preheat: bool) {
@@ -294,7 +286,7 @@ impl Peer {
     /// Drops what is stored of a task that has changed at its source. A download of it that was opened
     /// meanwhile ends with that: it would go on with a content that is not there.
     fn forget_changed(&self, task: &TaskId) {
-        let closed = self.close_job(task).inspect(|_| self.tell_soon(Input::TaskClosed { task: *task }));
+        let closed = self.close_job(task).inspect(|_| self.0.downloader.tell_soon(Input::TaskClosed { task: *task }));
         // Before anybody hears of it: who tries again at once would open what is about to go.
         self.forget_task(task);
         if let Some(job) = closed {

@@ -3,6 +3,7 @@
 use df_core::machine::Machine;
 use df_core::time::{Deadline, Instant};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use crate::env::watch::Seen;
@@ -43,6 +44,18 @@ impl<I> Inbox<I> {
     /// machine has stopped.
     pub fn try_tell(&self, input: I) -> bool {
         self.0.try_send(input).is_ok()
+    }
+
+    /// Tells the machine something from code that cannot wait and has to be heard: if the inbox is full, as soon as
+    /// there is room.
+    pub fn tell_soon(&self, input: I)
+    where
+        I: Send + 'static,
+    {
+        if let Err(TrySendError::Full(input)) = self.0.try_send(input) {
+            let inbox = self.clone();
+            tokio::spawn(async move { inbox.tell(input).await });
+        }
     }
 }
 

@@ -141,7 +141,7 @@ impl Job {
         if allowed.may_fetch_source && !before.may_fetch_source {
             *options = JobOptions { is_in_order: before.is_in_order, ..allowed };
         }
-        options.wakes_seeds |= before.wakes_seeds | allowed.wakes_seeds;
+        options.wakes_seeds = before.wakes_seeds | allowed.wakes_seeds;
         *options != before
     }
 

@@ -29,7 +29,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.job.leave() && self.job.outcome().borrow().is_none() && self.peer.close_job(&self.job.task).is_some() {
-            self.peer.tell_soon(Input::TaskClosed { task: self.job.task });
+            self.peer.downloader().tell_soon(Input::TaskClosed { task: self.job.task });
         }
     }
 }
@@ -91,7 +91,7 @@ impl Peer {
     /// whoever tells schedulers of them looks at jobs with a link locked.
     fn tell_opened(&self, job: &Job, is_news: bool) {
         if is_news {
-            self.tell_soon(Input::TaskOpened(Box::new(self.opening(job))));
+            self.downloader().tell_soon(Input::TaskOpened(Box::new(self.opening(job))));
         }
     }
 

@@ -282,8 +282,12 @@ impl Drawing {
         if self.rng.chance(1, 16) { drawn * 6 } else { drawn }
     }
 
+    const fn origin(&self) -> u32 {
+        self.schedulers + self.daemons
+    }
+
     const fn hosts(&self) -> u32 {
-        self.schedulers + self.daemons + 1 + self.managers
+        self.origin() + 1 + self.managers
     }
 
     fn any(&mut self) -> u32 {
@@ -305,13 +309,13 @@ impl Drawing {
     }
 
     fn manager(&self) -> Option<u32> {
-        (self.managers > 0).then_some(self.schedulers + self.daemons + 1)
+        (self.managers > 0).then_some(self.origin() + 1)
     }
 
     /// A host on which one of our processes runs, if it is not the origin's.
     fn process(&mut self) -> Option<u32> {
-        let origin = self.schedulers + self.daemons;
-        Some(self.any()).filter(|host| *host != origin)
+        let host = self.any();
+        (host != self.origin()).then_some(host)
     }
 
     /// A host with something on its disk.
@@ -364,7 +368,7 @@ impl Drawing {
             }
             Kind::Change => {
                 // A new version often comes with a restart of its server, which breaks what is being read.
-                let origin = Fault::Reset { host: self.schedulers + self.daemons };
+                let origin = Fault::Reset { host: self.origin() };
                 let reset = (self.rng.between(0, 40), origin);
                 let has_restarted = self.rng.chance(1, 2);
                 let change = self.single(kind, span_ms).map(|fault| (0, fault));

@@ -321,8 +321,9 @@ impl World<'_> {
                 1 => self.active.push((forever_ms, Fault::Partition { hosts: vec![host], span_ms: forever_ms })),
                 2 => {
                     self.starts.remove(&host);
-                    lock(&self.common.wires).gate(self.nodes[host as usize].ip).set_shut(true);
-                    self.active.push((forever_ms, Fault::Hang { host, span_ms: forever_ms }));
+                    let hang = Fault::Hang { host, span_ms: forever_ms };
+                    self.switch(&hang, true);
+                    self.active.push((forever_ms, hang));
                 }
                 // It hears everything and cannot be heard, or the other way round.
                 way => self.active.extend((0..self.nodes.len() as u32).filter(|other| *other != host).map(|other| {

@@ -86,14 +86,10 @@ impl Desk {
     /// it would be without a manager.
     pub(in crate::scheduler) fn limit_candidates(&self, parents: Option<u32>, looked_at: Option<u32>) {
         let usual = SchedulerConfig::default();
-        let limits = Input::CandidatesLimited {
+        self.0.inbox.tell_soon(Input::CandidatesLimited {
             parents: parents.unwrap_or(usual.candidate_parent_limit),
             looked_at: looked_at.unwrap_or(usual.filter_parent_limit),
-        };
-        if !self.0.inbox.try_tell(limits.clone()) {
-            let inbox = self.0.inbox.clone();
-            tokio::spawn(async move { inbox.tell(limits).await });
-        }
+        });
     }
 
     /// Takes a host out: its stream ends, and it is not let in again for a while.

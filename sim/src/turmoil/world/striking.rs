@@ -57,7 +57,7 @@ impl World<'_> {
     }
 
     /// Turns a lasting fault on or off.
-    fn switch(&self, fault: &Fault, is_on: bool) {
+    pub(super) fn switch(&self, fault: &Fault, is_on: bool) {
         let scenario = self.scenario();
         let node = |host: &u32| &self.nodes[*host as usize];
         let mut wires = lock(&self.common.wires);
