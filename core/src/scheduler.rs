@@ -36,8 +36,10 @@ mod membership;
 mod pool;
 mod pulling;
 mod rank;
+mod rows;
 mod seeding;
 mod swarm;
+mod table;
 mod touch;
 mod view;
 mod zone;
@@ -61,8 +63,10 @@ use crate::piece::PiecePlan;
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
 use candidates::Work;
-use host::{Grant, Host, Peer, Seat, SwarmKey};
-use swarm::{Row, Swarm};
+use host::{Grant, Host, Inbound, Peer, Seat, SwarmKey};
+use pool::Entry;
+use swarm::Swarm;
+use table::Table;
 
 /// The knobs of a scheduler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,14 +135,14 @@ impl Default for SchedulerConfig {
 #[derive(Debug)]
 pub struct Scheduler {
     config: SchedulerConfig,
-    hosts: SlotMap<HostKey, Host>,
+    hosts: Table<HostKey, Host>,
     host_keys: BTreeMap<HostId, HostKey>,
     /// Connected seed hosts.
     seeds: Vec<HostKey>,
-    peers: SlotMap<PeerKey, Peer>,
+    peers: Table<PeerKey, Peer>,
     swarms: SlotMap<SwarmKey, Swarm>,
     tasks: BTreeMap<TaskId, SwarmKey>,
-    grants: SlotMap<GrantKey, Grant>,
+    grants: Table<GrantKey, Grant>,
     /// Children `.0` that had trouble with parents `.1`.
     pairs: Blacklist<(), (HostKey, HostKey)>,
     tombstones: cached::Tombstones,
@@ -150,7 +154,7 @@ pub struct Scheduler {
     started: Instant,
     next_sweep: Instant,
     // Memory that is used again and again, so that granting does not allocate.
-    sample: Vec<(u32, Row)>,
+    sample: Vec<Entry>,
     wanted: Vec<u64>,
     useful: Vec<u64>,
     late: Vec<GrantKey>,
@@ -182,13 +186,13 @@ impl Scheduler {
     pub fn new(config: SchedulerConfig, seed: u64) -> Self {
         Self {
             config,
-            hosts: SlotMap::with_key(),
+            hosts: Table::new(),
             host_keys: BTreeMap::new(),
             seeds: Vec::new(),
-            peers: SlotMap::with_key(),
+            peers: Table::new(),
             swarms: SlotMap::with_key(),
             tasks: BTreeMap::new(),
-            grants: SlotMap::with_key(),
+            grants: Table::new(),
             pairs: Blacklist::new(BlacklistPolicy::LOCAL),
             tombstones: cached::Tombstones::default(),
             rng: Rng::new(seed).fork("scheduler"),
@@ -267,9 +271,8 @@ impl Scheduler {
     }
 
     /// The grant by which `piece` is on its way to `peer`.
-    fn inbound(&self, peer: PeerKey, piece: crate::piece::PieceNumber) -> Option<GrantKey> {
-        let inbound = &self.peers.get(peer)?.inbound;
-        inbound.iter().copied().find(|key| self.grants.get(*key).is_some_and(|grant| grant.piece == piece))
+    fn inbound(&self, peer: PeerKey, piece: crate::piece::PieceNumber) -> Option<&Inbound> {
+        self.peers[peer].inbound.iter().find(|inbound| inbound.piece == piece)
     }
 
     /// Takes back what is overdue, feeds those who starve, looks after sources, forgets deserted
@@ -292,8 +295,8 @@ impl Scheduler {
             }
             self.ensure_replicas(now, key);
             let swarm = &self.swarms[key];
-            let hungry = swarm.hungry.rows().iter().filter(|row| swarm.member(**row).is_some_and(|m| m.coming == 0));
-            self.work.extend(hungry.map(|row| Work::Feed(Seat { swarm: key, row: *row })));
+            let hungry = swarm.hungry.rows().filter(|row| swarm.member(*row).is_some_and(|m| m.coming == 0));
+            self.work.extend(hungry.map(|row| Work::Feed(Seat { swarm: key, row })));
             self.let_escape(now, key);
             self.review_endgame(now, key);
             let swarm = &self.swarms[key];
@@ -316,11 +319,10 @@ impl Scheduler {
             return;
         }
         for row in swarm.hungry.rows() {
-            let Some(member) = swarm.members[*row as usize].as_mut().filter(|member| member.coming == 0) else {
+            let Some(member) = swarm.members[row as usize].as_mut().filter(|member| member.coming == 0) else {
                 continue;
             };
-            let served = self.peers[member.peer].served;
-            if !member.is_escaping && now - served >= self.config.zone_escape {
+            if !member.is_escaping && now - member.served >= self.config.zone_escape {
                 member.is_escaping = true;
                 self.rescues.let_across += 1;
             }
@@ -349,15 +351,9 @@ impl Machine for Scheduler {
             Input::SourceStored { peer, piece, digest } => self.source_stored(now, peer, piece, digest),
             Input::SourceEnded { peer } => self.source_ended(now, peer),
             Input::SourceFailed { peer, failure } => self.source_failed(now, peer, failure),
-            Input::NearlyFinished { grant } => {
-                self.touch_grant(grant);
-                self.grant_nearly_finished(grant);
-            }
+            Input::NearlyFinished { grant } => self.grant_nearly_finished(grant),
             Input::Progressed { grant } => self.grant_progressed(now, grant),
-            Input::PieceFinished { grant } => {
-                self.touch_grant(grant);
-                self.grant_finished(now, grant);
-            }
+            Input::PieceFinished { grant } => self.grant_finished(now, grant),
             Input::PieceFailed { grant, failure } => self.grant_failed(now, grant, failure),
             Input::PieceHeld { peer, piece } => self.foreign_piece_held(now, peer, piece),
             Input::ParentFailed { peer, parent, failure } => self.parent_failed(now, peer, parent, failure),

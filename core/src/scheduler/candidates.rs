@@ -6,7 +6,7 @@ use super::Scheduler;
 use super::event::{HostKey, PeerKey};
 use super::host::{Host, Seat};
 use super::member::Member;
-use super::pool::SampleLimits;
+use super::pool::{Entry, PoolKind, SampleLimits};
 use super::rank::Offer;
 use super::swarm::{Row, Swarm};
 use crate::time::Instant;
@@ -43,9 +43,15 @@ impl Scheduler {
     /// turns.
     fn serve(&mut self, now: Instant, key: HostKey) {
         loop {
-            let Some(host) = self.hosts.get(key) else { return };
+            let host = &self.hosts[key];
             if host.serving.is_empty() || !self.may_upload(now, host) {
                 return;
+            }
+            if let [only] = host.serving[..] {
+                if !self.serve_one(now, only) {
+                    return;
+                }
+                continue;
             }
             let (turns, first) = (host.serving.len() as u32, host.turn);
             let served = (first..first + turns).find(|turn| {
@@ -69,12 +75,12 @@ impl Scheduler {
         let Some(member) = self.member(seat).copied().filter(|member| member.progress() > 0) else { return false };
         let swarm = &self.swarms[seat.swarm];
         let mut sample = core::mem::take(&mut self.sample);
-        swarm.hungry.sample(&mut self.rng, HUNGRY, &swarm.ranks, &mut sample);
+        swarm.hungry.sample(&mut self.rng, HUNGRY, &mut sample);
         let found = self.receiver(now, seat, &member, &mut sample);
         self.sample = sample;
         match found {
             Some((child, offer)) => self.grant(now, seat.swarm, seat.row, child, offer),
-            None => _ = self.swarms[seat.swarm].idle.insert(seat.row),
+            None => _ = self.swarms[seat.swarm].note_pooled(PoolKind::Idle, seat.row, true),
         }
         found.is_some()
     }
@@ -87,16 +93,16 @@ impl Scheduler {
         now: Instant,
         parent: Seat,
         member: &Member,
-        sample: &mut Vec<(u32, Row)>,
+        sample: &mut Vec<Entry>,
     ) -> Option<(Row, Offer)> {
         let mut is_sifted = false;
-        if let Some(last) = sample.iter_mut().find(|(_, row)| *row == member.last_child) {
-            last.0 = u32::MAX;
+        if let Some(last) = sample.iter_mut().find(|entry| entry.row == member.last_child) {
+            last.rank = u32::MAX;
         }
-        while let Some(child) = take_least(sample) {
-            self.touch_member(parent.swarm, child);
-            let host = self.swarms[parent.swarm].member(child)?.host;
-            if self.may_serve(now, member.host, host)
+        while let Some(entry) = take_least(sample) {
+            self.touch_receiver(parent.swarm, &entry);
+            let child = entry.row;
+            if self.may_serve(now, member.host, entry.host)
                 && let Some(offer) = self.best_piece(parent.swarm, parent.row, child)
             {
                 return Some((child, offer));
@@ -104,7 +110,8 @@ impl Scheduler {
             if !core::mem::replace(&mut is_sifted, true) {
                 let swarm = &self.swarms[parent.swarm];
                 swarm.note_offered(parent.row, self.config.relay_depth_limit > 0, &mut self.wanted);
-                sample.retain(|(_, child)| swarm.lacks_any(*child, &self.wanted));
+                swarm.touch_rows(sample);
+                sample.retain(|entry| swarm.lacks_any(entry.row, &self.wanted));
             }
         }
         None
@@ -113,14 +120,15 @@ impl Scheduler {
     /// Finds idle parents for a receiver until it has no room or nobody idle has what it lacks.
     fn feed(&mut self, now: Instant, child: Seat) {
         let relays = self.config.relay_depth_limit > 0;
-        while let Some(swarm) = self.swarms.get(child.swarm).filter(|swarm| swarm.hungry.contains(child.row)) {
+        while let Some(swarm) = self.swarms.get(child.swarm).filter(|swarm| swarm.is_hungry(child.row)) {
             let mut sample = core::mem::take(&mut self.sample);
-            swarm.idle.sample(&mut self.rng, IDLE, &swarm.ranks, &mut sample);
+            swarm.idle.sample(&mut self.rng, IDLE, &mut sample);
             // Most have nothing new, and that is seen at once.
             swarm.note_lacked(child.row, &mut self.wanted);
-            sample.retain(|(_, parent)| swarm.offers_any(*parent, relays, &self.wanted));
-            self.touch_hosts(child.swarm, &sample);
-            let offers = sample.iter().filter_map(|(_, parent)| self.offer_of_idle(now, child, *parent));
+            swarm.touch_rows(&sample);
+            sample.retain(|entry| swarm.offers_any(entry.row, relays, &self.wanted));
+            self.touch_parents(child.swarm, &sample);
+            let offers = sample.iter().filter_map(|entry| self.offer_of_idle(now, child, entry.row));
             let best = offers.min();
             self.sample = sample;
             let Some((offer, _, _, parent)) = best else { return };
@@ -135,10 +143,10 @@ impl Scheduler {
         let swarm = &mut self.swarms[child.swarm];
         let (from, to) = (swarm.member(parent)?, swarm.member(child.row)?);
         let (is_seed, from, to) = (from.is_seed, from.host, to.host);
-        let host = self.hosts.get(from)?;
+        let host = &self.hosts[from];
         let load = host.upload.used;
         if !self.may_upload(now, host) {
-            self.swarms[child.swarm].idle.remove(parent);
+            self.swarms[child.swarm].note_pooled(PoolKind::Idle, parent, false);
             return None;
         }
         if !self.may_serve(now, from, to) {
@@ -172,9 +180,7 @@ impl Scheduler {
         let Some(swarm) = self.swarms.get(seat.swarm) else { return };
         let is_hungry = self.is_hungry(swarm, seat.row);
         let swarm = &mut self.swarms[seat.swarm];
-        if !is_hungry {
-            swarm.hungry.remove(seat.row);
-        } else if swarm.hungry.insert(seat.row) && !swarm.idle.rows().is_empty() {
+        if swarm.note_pooled(PoolKind::Hungry, seat.row, is_hungry) && swarm.idle.len() > 0 {
             self.work.push_back(Work::Feed(seat));
         }
     }
@@ -182,7 +188,7 @@ impl Scheduler {
     /// The same for all peers of a host, whose room to receive changed.
     pub(super) fn review_host_hunger(&mut self, host: HostKey) {
         let mut at = 0;
-        while let Some(seat) = self.hosts.get(host).and_then(|host| host.wanting.get(at).copied()) {
+        while let Some(seat) = self.hosts[host].wanting.get(at).copied() {
             self.review_seat(seat);
             at += 1;
         }
@@ -190,12 +196,12 @@ impl Scheduler {
 }
 
 /// Takes out the first of those with the lowest rank.
-fn take_least(sample: &mut Vec<(u32, Row)>) -> Option<Row> {
+fn take_least(sample: &mut Vec<Entry>) -> Option<Entry> {
     let mut least = 0;
     for at in 1..sample.len() {
-        if sample[at].0 < sample[least].0 {
+        if sample[at].rank < sample[least].rank {
             least = at;
         }
     }
-    (!sample.is_empty()).then(|| sample.swap_remove(least).1)
+    (!sample.is_empty()).then(|| sample.swap_remove(least))
 }

@@ -3,7 +3,7 @@
 
 use super::Scheduler;
 use super::event::GrantKey;
-use super::host::{Grant, Seat, SwarmKey};
+use super::host::{Grant, Inbound, Seat, SwarmKey};
 use super::rank::Offer;
 use super::swarm::Row;
 use crate::time::{Duration, Instant};
@@ -20,7 +20,7 @@ impl Scheduler {
     /// Then there is nobody else whom a second transfer to the same member could keep waiting.
     pub(super) fn review_endgame(&mut self, now: Instant, key: SwarmKey) {
         let swarm = &mut self.swarms[key];
-        let is_endgame = swarm.wanting > 0 && swarm.idle.rows().len() >= swarm.wanting as usize;
+        let is_endgame = swarm.wanting > 0 && swarm.idle.len() >= swarm.wanting as usize;
         if core::mem::replace(&mut swarm.is_endgame, is_endgame) != is_endgame {
             for row in 0..self.swarms[key].members.len() {
                 self.review_seat(Seat { swarm: key, row: row as Row });
@@ -40,7 +40,7 @@ impl Scheduler {
                 return;
             }
             let inbound = self.peers[member.peer].inbound.clone();
-            for grant in inbound {
+            for Inbound { grant, .. } in inbound {
                 if let Some(parent) = self.faster(now, key, grant) {
                     self.replace(now, grant, parent);
                 }
@@ -64,16 +64,16 @@ impl Scheduler {
         let bytes = self.bytes_of(key, grant.piece);
         let mut sample = core::mem::take(&mut self.sample);
         let swarm = &self.swarms[key];
-        swarm.idle.sample(&mut self.rng, super::candidates::IDLE, &swarm.ranks, &mut sample);
-        let parents = sample.iter().filter_map(|(_, parent)| {
-            let member = swarm.member(*parent).filter(|_| swarm.has(*parent, grant.piece))?;
+        swarm.idle.sample(&mut self.rng, super::candidates::IDLE, &mut sample);
+        let parents = sample.iter().map(|entry| entry.row).filter_map(|parent| {
+            let member = swarm.member(parent).filter(|_| swarm.has(parent, grant.piece))?;
             let host = self.hosts.get(member.host)?;
             let rate = self.rate_of(member.host, child_host)?;
             let needs = Duration::from_micros(bytes.saturating_mul(1000) / u64::from(rate.get()));
             let is_faster = grant.rate.is_some_and(|slow| slow.get() < rate.get() / GAIN.0 * GAIN.1);
             let is_gain = is_late || (is_faster && needs * GAIN.0 < (grant.due - now) * GAIN.1);
             let is_free = self.may_upload(now, host) && self.may_serve(now, member.host, child_host);
-            (is_free && is_gain).then_some((needs, *parent))
+            (is_free && is_gain).then_some((needs, parent))
         });
         let fastest = parents.min().map(|(_, parent)| parent);
         self.sample = sample;

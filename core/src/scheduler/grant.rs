@@ -5,7 +5,7 @@ use core::num::NonZeroU32;
 use super::Scheduler;
 use super::candidates::Work;
 use super::event::{GrantKey, HostKey, Output, PeerKey, PieceFailure};
-use super::host::{Grant, SwarmKey, forget};
+use super::host::{Grant, Inbound, Seat, SwarmKey, forget};
 use super::rank::Offer;
 use super::swarm::Row;
 use crate::blacklist::{BlacklistPolicy, HARD_FAILURE, SOFT_FAILURE};
@@ -33,7 +33,7 @@ impl Scheduler {
         let (due, late, deadline) = self.grant_terms(now, from.host, to.host, bytes);
         let up_share = self.hosts[from.host].upload.take(now, rate, 0);
         let down_share = self.hosts[to.host].download.take(now, rate, self.swarms[swarm].pace);
-        let key = self.grants.insert(Grant {
+        let grant = Grant {
             swarm,
             from_row,
             to_row,
@@ -52,9 +52,10 @@ impl Scheduler {
             up_share,
             down_share,
             hops,
-        });
+        };
+        let key = self.grants.insert(grant);
         self.peers[from.peer].outbound.push(key);
-        self.peers[to.peer].inbound.push(key);
+        self.peers[to.peer].inbound.push(Inbound::of(key, &grant));
         self.tell_digests(to.peer);
         self.outbox.push(Output::Grant { peer: to.peer, grant: key, piece, parent: from.peer });
         self.review_host_hunger(to.host);
@@ -126,7 +127,7 @@ impl Scheduler {
         self.grant_nearly_finished(key);
         let grant = self.grants.remove(key)?;
         forget(&mut self.peers[grant.parent].outbound, key);
-        forget(&mut self.peers[grant.child].inbound, key);
+        self.peers[grant.child].inbound.retain(|inbound| inbound.grant != key);
         let bytes = if is_done { self.bytes_of(grant.swarm, grant.piece) } else { 0 };
         if let (Some(rate), 0) = (grant.rate, grant.hops) {
             self.swarms[grant.swarm].note_pace(rate.get());
@@ -138,23 +139,20 @@ impl Scheduler {
 
     pub(super) fn grant_finished(&mut self, now: Instant, key: GrantKey) {
         let Some(grant) = self.end(now, key, true) else { return };
-        let Grant { from, to, swarm, to_row, .. } = grant;
-        // What was learned of the lane may have made room in it.
-        self.review_host_hunger(to);
-        let parent = &mut self.hosts[from];
-        parent.record.vouch(now, to, &BlacklistPolicy::GLOBAL);
-        let (is_seed, zone) = (parent.is_seed(), parent.info.zone);
+        let Grant { from, to, swarm, from_row, to_row, .. } = grant;
+        self.hosts[from].record.vouch(now, to, &BlacklistPolicy::GLOBAL);
         if !self.pairs.is_empty() {
             self.pairs.vouch(now, (), (to, from));
         }
-        let child = &mut self.hosts[to];
-        if !is_seed {
-            child.isolation.succeeded(now);
-        }
         let members = &mut self.swarms[swarm];
+        let Some(parent) = members.member(from_row) else { return };
+        let (is_seed, zone) = (parent.is_seed, parent.zone);
+        if !is_seed {
+            self.hosts[to].isolation.succeeded(now);
+        }
         members.delivered += 1;
         members.note_served(to_row, zone);
-        self.piece_held(now, grant.child, grant.piece);
+        self.piece_held(now, grant.child, Seat { swarm, row: to_row }, grant.piece);
     }
 
     pub(super) fn grant_failed(&mut self, now: Instant, key: GrantKey, failure: PieceFailure) {

@@ -1,16 +1,18 @@
 //! What the scheduler knows of hosts and peers.
 
 use alloc::boxed::Box;
+use core::mem::offset_of;
 use core::num::NonZeroU32;
 
 use smallvec::SmallVec;
 
-use super::event::{GrantKey, HostInfo, HostKey, HostKind, PeerKey};
+use super::event::{GrantKey, HostInfo, HostKey, HostKind, PeerKey, Zone};
 use super::lane::Lane;
 use super::pulling::Puller;
 use super::swarm::Row;
+use super::table::Blank;
 use crate::blacklist::Record;
-use crate::id::PeerId;
+use crate::id::{HostId, PeerId};
 use crate::isolation::Isolation;
 use crate::lifecycle::PeerState;
 use crate::piece::{Order, PieceNumber};
@@ -24,6 +26,9 @@ slotmap::new_key_type! {
 /// A list that is short nearly always, and then needs no memory of its own.
 pub(super) type Short<K> = SmallVec<[K; 2]>;
 
+/// A list that has one entry nearly always.
+pub(super) type Single<K> = SmallVec<[K; 1]>;
+
 /// A peer's place: its swarm and its row there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Seat {
@@ -31,29 +36,36 @@ pub(super) struct Seat {
     pub(super) row: Row,
 }
 
-/// A connected host. The last fields are those that every grant touches: in the table they stand
-/// beside the number that is compared with each key, on as few cache lines as possible.
+/// A connected host. Its first three cache lines are all that a grant touches: what counts for it as a
+/// parent, as a child, and its standing.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Host {
-    pub(super) info: HostInfo,
-    /// Its peers in all tasks.
-    pub(super) peers: Short<PeerKey>,
-    /// Peers that pull and are offered it.
-    pub(super) pulls: u32,
+    pub(super) upload: Lane,
+    /// Its peers in tasks that somebody wants: who it may have to serve.
+    pub(super) serving: Single<Seat>,
+    pub(super) download: Lane,
+    /// Its peers that want pieces.
+    pub(super) wanting: Single<Seat>,
     /// What children say of it.
     pub(super) record: Record<HostKey>,
     /// What its own failures say of it.
     pub(super) isolation: Isolation<HostKey>,
-    /// Its peers that want pieces.
-    pub(super) wanting: Short<Seat>,
-    pub(super) download: Lane,
-    pub(super) upload: Lane,
-    /// Its peers in tasks that somebody wants: who it may have to serve.
-    pub(super) serving: Short<Seat>,
     /// Whose turn it is among `serving`.
     pub(super) turn: u32,
+    /// Peers that pull and are offered it.
+    pub(super) pulls: u32,
+    pub(super) info: HostInfo,
+    /// Its peers in all tasks.
+    pub(super) peers: Short<PeerKey>,
 }
+
+// The lines are what the documentation of the two says they are.
+const _: () = assert!(offset_of!(Host, download) == LINE && offset_of!(Host, record) == 2 * LINE);
+const _: () = assert!(offset_of!(Host, info) <= 3 * LINE && offset_of!(Peer, outbound) == LINE);
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 impl Host {
     pub(super) fn new(info: HostInfo, now: Instant) -> Self {
@@ -62,8 +74,8 @@ impl Host {
             upload: Lane::new(info.upload_limit),
             download: Lane::new(info.download_limit),
             peers: Short::new(),
-            serving: Short::new(),
-            wanting: Short::new(),
+            serving: Single::new(),
+            wanting: Single::new(),
             turn: 0,
             pulls: 0,
             record: Record::new(now),
@@ -77,31 +89,30 @@ impl Host {
 
     /// Whether it may be offered to anybody at `now`.
     pub(super) fn is_offerable(&self, now: Instant) -> bool {
-        !self.record.is_listed(now) && (self.is_seed() || self.isolation.is_sound(now))
+        !self.record.is_listed(now) && (self.isolation.is_sound(now) || self.is_seed())
     }
 }
 
-/// One host's part in one task; the last fields are the busiest, as in [`Host`].
+/// One host's part in one task. A grant touches the first cache line of its child, the second of its parent.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Peer {
-    pub(super) id: PeerId,
-    pub(super) order: Order,
-    pub(super) can_fetch_source: bool,
-    pub(super) wakes_seeds: bool,
+    /// Grants to it.
+    pub(super) inbound: Short<Inbound>,
     /// What concerns it if it pulls (Dragonfly v1) instead of being granted pieces.
     pub(super) puller: Option<Box<Puller>>,
     /// Entries of the digest log it was told.
     pub(super) digests_told: u32,
-    /// When it joined, or last got a piece.
-    pub(super) served: Instant,
-    /// Grants to it, and from it.
-    pub(super) inbound: Short<GrantKey>,
+    pub(super) state: PeerState,
+    /// Grants from it.
     pub(super) outbound: Short<GrantKey>,
+    pub(super) row: Row,
     pub(super) host: HostKey,
     pub(super) swarm: SwarmKey,
-    pub(super) row: Row,
-    pub(super) state: PeerState,
+    pub(super) order: Order,
+    pub(super) can_fetch_source: bool,
+    pub(super) wakes_seeds: bool,
+    pub(super) id: PeerId,
 }
 
 impl Peer {
@@ -122,6 +133,7 @@ impl Peer {
 
 /// The right of one peer to fetch `piece` from another, until it ends or its time is up.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(super) struct Grant {
     pub(super) swarm: SwarmKey,
     /// Who sends and who receives: their rows, and their hosts.
@@ -132,6 +144,16 @@ pub(super) struct Grant {
     pub(super) parent: PeerKey,
     pub(super) child: PeerKey,
     pub(super) piece: PieceNumber,
+    /// Whether it occupies its part of the parent's lane, and of the child's: not any more once
+    /// nearly finished.
+    pub(super) fills_up: bool,
+    pub(super) fills_down: bool,
+    /// The parts of the parent's lane and of the child's that it fills.
+    pub(super) up_share: u16,
+    pub(super) down_share: u16,
+    /// How many hops passed the piece on as it arrived when this was granted; with any, how long it
+    /// takes says little of the two lanes.
+    pub(super) hops: u8,
     pub(super) began: Instant,
     /// When it is given up.
     pub(super) deadline: Instant,
@@ -139,18 +161,23 @@ pub(super) struct Grant {
     pub(super) late: Instant,
     /// When it is expected to end.
     pub(super) due: Instant,
-    /// Whether it occupies its part of the parent's lane, and of the child's: not any more once
-    /// nearly finished.
-    pub(super) fills_up: bool,
-    pub(super) fills_down: bool,
     /// The most it can be expected to bring, in bytes a millisecond; `None` while nothing is known.
     pub(super) rate: Option<NonZeroU32>,
-    /// The parts of the parent's lane and of the child's that it fills.
-    pub(super) up_share: u16,
-    pub(super) down_share: u16,
-    /// How many hops passed the piece on as it arrived when this was granted; with any, how long it
-    /// takes says little of the two lanes.
+}
+
+/// What those who relay a piece ask about the grant by which it comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Inbound {
+    pub(super) grant: GrantKey,
+    pub(super) piece: PieceNumber,
+    pub(super) rate: Option<NonZeroU32>,
     pub(super) hops: u8,
+}
+
+impl Inbound {
+    pub(super) const fn of(key: GrantKey, grant: &Grant) -> Self {
+        Self { grant: key, piece: grant.piece, rate: grant.rate, hops: grant.hops }
+    }
 }
 
 impl Grant {
@@ -160,8 +187,69 @@ impl Grant {
     }
 }
 
+impl Blank for Host {
+    fn blank() -> Self {
+        let info = HostInfo {
+            id: HostId::from_bytes([0; _]),
+            incarnation: 0,
+            kind: HostKind::Normal,
+            zone: Zone(0),
+            upload_limit: 0,
+            download_limit: 0,
+        };
+        Self::new(info, Instant::ZERO)
+    }
+}
+
+impl Blank for Peer {
+    fn blank() -> Self {
+        Self {
+            inbound: Short::new(),
+            puller: None,
+            digests_told: 0,
+            state: PeerState::Pending,
+            outbound: Short::new(),
+            row: Row::MAX,
+            host: HostKey::default(),
+            swarm: SwarmKey::default(),
+            order: Order::RarestFirst,
+            can_fetch_source: false,
+            wakes_seeds: false,
+            id: PeerId::from_bytes([0; _]),
+        }
+    }
+}
+
+impl Blank for Grant {
+    fn blank() -> Self {
+        Self {
+            swarm: SwarmKey::default(),
+            from_row: Row::MAX,
+            to_row: Row::MAX,
+            from: HostKey::default(),
+            to: HostKey::default(),
+            parent: PeerKey::default(),
+            child: PeerKey::default(),
+            piece: PieceNumber::from_table(0),
+            fills_up: false,
+            fills_down: false,
+            up_share: 0,
+            down_share: 0,
+            hops: 0,
+            began: Instant::ZERO,
+            deadline: Instant::ZERO,
+            late: Instant::ZERO,
+            due: Instant::ZERO,
+            rate: None,
+        }
+    }
+}
+
 /// Takes one key out of a short list.
-pub(super) fn forget<K: PartialEq + Copy>(list: &mut Short<K>, key: K) {
+pub(super) fn forget<const N: usize, K: PartialEq + Copy>(list: &mut SmallVec<[K; N]>, key: K)
+where
+    [K; N]: smallvec::Array<Item = K>,
+{
     if let Some(at) = list.iter().position(|known| *known == key) {
         list.swap_remove(at);
     }

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Scheduler;
 use super::event::{HostKey, PeerKey};
-use super::host::{Host, Peer, Seat, Short};
+use super::host::{Host, Inbound, Peer, Seat, Single};
 use super::swarm::Swarm;
 use crate::piece::PieceNumber;
 use crate::piece::set::bits;
@@ -29,7 +29,7 @@ impl Scheduler {
             for piece in bits(held.iter().copied()).chain(bits(coming.iter().copied())) {
                 *copies.entry(piece).or_default() += 1;
             }
-            assert_eq!(swarm.hungry.contains(row), self.is_hungry(swarm, row), "I7: {:?}", member.peer);
+            assert_eq!(swarm.is_hungry(row), self.is_hungry(swarm, row), "I7: {:?}", member.peer);
             let peer = &self.peers[member.peer];
             assert_eq!(
                 member.is_wanting,
@@ -44,7 +44,7 @@ impl Scheduler {
             for piece in bits(coming.iter().copied()) {
                 let by_source = swarm.source.brings(member.peer, piece);
                 let inbound = &self.peers[member.peer].inbound;
-                let by_grant = inbound.iter().filter(|grant| self.grants[**grant].piece == piece).count();
+                let by_grant = inbound.iter().filter(|inbound| self.grants[inbound.grant].piece == piece).count();
                 assert!(by_grant == 1 || (by_grant == 0 && by_source), "I4: {piece:?} comes {by_grant} times");
             }
         }
@@ -71,7 +71,7 @@ impl Scheduler {
             used.entry(grant.from).or_default().0 += u32::from(grant.fills_up);
             used.entry(grant.to).or_default().1 += u32::from(grant.fills_down);
         }
-        for (key, host) in &self.hosts {
+        for (key, host) in self.hosts.iter() {
             let (up, down) = used.get(&key).copied().unwrap_or_default();
             assert_eq!((host.upload.used, host.download.used), (up, down), "I3: lanes");
             assert!(up <= host.upload.limit() && down <= host.download.limit(), "I3: limits");
@@ -79,9 +79,12 @@ impl Scheduler {
     }
 
     fn check_grants(&self) {
-        for (key, grant) in &self.grants {
+        for (key, grant) in self.grants.iter() {
             let (parent, child) = (&self.peers[grant.parent], &self.peers[grant.child]);
-            assert!(parent.outbound.contains(&key) && child.inbound.contains(&key), "I10: lists of {key:?}");
+            assert!(
+                parent.outbound.contains(&key) && child.inbound.contains(&Inbound::of(key, grant)),
+                "I10: lists of {key:?}"
+            );
             assert_eq!((parent.host, child.host), (grant.from, grant.to), "I10: hosts of {key:?}");
             assert_eq!(
                 (parent.seat(), child.seat()),
@@ -96,7 +99,7 @@ impl Scheduler {
             for _ in 0..self.grants.len() {
                 assert_ne!(upstream, grant.child, "I6: {grant:?}");
                 match self.inbound(upstream, grant.piece) {
-                    Some(next) => upstream = self.grants[next].parent,
+                    Some(next) => upstream = self.grants[next.grant].parent,
                     None => break,
                 }
             }
@@ -104,19 +107,19 @@ impl Scheduler {
     }
 
     fn check_lists(&self) {
-        let all = |list: fn(&Host) -> &Short<Seat>| -> BTreeSet<Seat> {
+        let all = |list: fn(&Host) -> &Single<Seat>| -> BTreeSet<Seat> {
             self.hosts.values().flat_map(|host| list(host).iter().copied()).collect()
         };
         let listed: BTreeSet<PeerKey> = self.hosts.values().flat_map(|host| host.peers.iter().copied()).collect();
         let (wants, serves) = (all(|host| &host.wanting), all(|host| &host.serving));
-        for (key, host) in &self.hosts {
+        for (key, host) in self.hosts.iter() {
             let is_own = |peer: &PeerKey| self.peers.get(*peer).is_some_and(|peer| peer.host == key);
             let sits = |seat: &Seat| self.member(*seat).is_some_and(|member| member.host == key);
             let seats = [&host.wanting, &host.serving];
             let is_sound = host.peers.iter().all(is_own) && seats.into_iter().flatten().all(sits);
             assert!(is_sound, "I10: {key:?} lists another host's peer");
         }
-        for (key, peer) in &self.peers {
+        for (key, peer) in self.peers.iter() {
             let swarm = &self.swarms[peer.swarm];
             assert!(listed.contains(&key), "I10: {key:?} is not its host's");
             assert_eq!(wants.contains(&peer.seat()), peer.state.is_downloading(), "I10: wanting {key:?}");

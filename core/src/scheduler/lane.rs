@@ -33,7 +33,7 @@ pub(super) struct Lane {
     /// The most it carried, in bytes a millisecond, forgotten slowly; 0 while unknown.
     width: u32,
     /// How many at once it takes to hide the control round trip between short transfers.
-    overlap: u32,
+    overlap: u16,
     /// Transfers that have begun and not ended, among them those that no longer occupy it.
     active: u32,
     /// When the present window began.
@@ -64,7 +64,7 @@ impl Lane {
     /// Whether another transfer may begin: while the lane is not full, or with `is_fixed` whenever
     /// the limit allows.
     pub(super) const fn has_room(&self, is_fixed: bool) -> bool {
-        self.used < self.limit && (is_fixed || self.used == 0 || self.filled + SLACK <= WHOLE * self.overlap)
+        self.used < self.limit && (is_fixed || self.used == 0 || self.filled + SLACK <= WHOLE * self.overlap as u32)
     }
 
     /// Reads it without using it.
@@ -127,7 +127,8 @@ impl Lane {
         }
         if let Some(alone_us) = self.alone_us(self.bytes / u64::from(self.ended)) {
             let overlap = 1 + OVERLAP_BELOW_US / alone_us.max(1);
-            self.overlap = u32::try_from(overlap).unwrap_or(u32::MAX).min(self.limit.max(1));
+            self.overlap =
+                u16::try_from(overlap).unwrap_or(u16::MAX).min(u16::try_from(self.limit).unwrap_or(u16::MAX).max(1));
         }
         (self.since, self.bytes, self.ended, self.is_held_up) = (now, 0, 0, false);
     }

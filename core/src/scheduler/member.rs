@@ -1,14 +1,17 @@
 //! A peer in its swarm: what matching looks at first, row by row.
 
 use super::event::{HostKey, PeerKey, Zone};
+use super::pool::Places;
 use super::swarm::Row;
+use crate::time::Instant;
 
 /// What a transfer in vain to a host that fails with everybody counts in the order of receivers, in
 /// pieces: more than most contents have, so that it comes after all others.
 const SPENT_WEIGHT: u32 = 1 << 12;
 
-/// What matching looks at first, row by row.
+/// What matching looks at first, row by row: one cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Member {
     pub(super) peer: PeerKey,
     pub(super) host: HostKey,
@@ -19,6 +22,10 @@ pub(super) struct Member {
     /// Whether it may be served across zones whatever its own zone has, because nothing came from
     /// there for too long; until something does.
     pub(super) is_escaping: bool,
+    /// Whether it reads in order.
+    pub(super) is_in_order: bool,
+    /// When it joined, or last got a piece.
+    pub(super) served: Instant,
     /// The piece it was last granted.
     pub(super) near: u32,
     /// Whom it was last to send something.
@@ -29,10 +36,12 @@ pub(super) struct Member {
     pub(super) coming: u32,
     /// Transfers made for it in vain since its host fails with everybody.
     spent: u32,
+    /// Its places in the pools of its swarm.
+    pub(super) places: Places,
 }
 
 impl Member {
-    pub(super) fn new(host: HostKey, zone: Zone, is_seed: bool) -> Self {
+    pub(super) fn new(now: Instant, host: HostKey, zone: Zone, is_seed: bool) -> Self {
         let peer = PeerKey::default();
         Self {
             peer,
@@ -41,11 +50,14 @@ impl Member {
             is_seed,
             is_wanting: false,
             is_escaping: false,
+            is_in_order: false,
+            served: now,
             near: 0,
             last_child: Row::MAX,
             held: 0,
             coming: 0,
             spent: 0,
+            places: [0; 2],
         }
     }
 

@@ -8,13 +8,14 @@ use super::candidates::Work;
 use super::event::{HostInfo, HostKey, HostKind, Mode, Output, PeerKey, Refusal, Registration, RequestId};
 use super::host::{Host, Peer, Seat, Short, SwarmKey, forget};
 use super::member::Member;
+use super::pool::PoolKind;
 use super::pulling::Puller;
 use super::swarm::{Row, Swarm};
 use crate::blacklist::Record;
 use crate::id::{HostId, PieceDigest, TaskId};
 use crate::isolation::Isolation;
 use crate::lifecycle::{PeerState, TaskState};
-use crate::piece::{PieceNumber, PieceSet};
+use crate::piece::{Order, PieceNumber, PieceSet};
 use crate::time::Instant;
 
 impl Scheduler {
@@ -48,6 +49,7 @@ impl Scheduler {
         for peer in host.peers.clone() {
             self.peer_left(now, peer);
         }
+        self.work.retain(|work| !matches!(work, Work::Serve(host) if *host == key));
         self.hosts.remove(key);
         self.host_keys.remove(&id);
         self.seeds.retain(|seed| *seed != key);
@@ -113,7 +115,7 @@ impl Scheduler {
             self.note_cached(now, key, cached);
         }
         let swarm = &mut self.swarms[key];
-        let member = Member::new(host, zone, is_seed);
+        let member = Member::new(now, host, zone, is_seed);
         let row = swarm.join(member);
         let peer = self.peers.insert(Peer {
             id,
@@ -127,11 +129,11 @@ impl Scheduler {
             digests_told: 0,
             inbound: Short::new(),
             outbound: Short::new(),
-            served: now,
             puller: (registration.mode == Mode::Candidates).then(Box::<Puller>::default),
         });
         if let Some(member) = self.swarms[key].members[row as usize].as_mut() {
             member.peer = peer;
+            member.is_in_order = registration.order != Order::RarestFirst;
         }
         self.hosts[host].peers.push(peer);
         if registration.mode == Mode::Candidates {
@@ -249,11 +251,11 @@ impl Scheduler {
         swarm.note_wanting(peer.row, peer.puller.is_none());
         if swarm.wanting == 1 {
             swarm.state = TaskState::Running;
-            for (row, member) in swarm.members.iter().enumerate() {
+            for (row, member) in swarm.members.iter_mut().enumerate() {
                 let Some(member) = member else { continue };
                 self.hosts[member.host].serving.push(Seat { swarm: peer.swarm, row: row as Row });
                 // Nobody asked them before: whoever is fed will find them here.
-                swarm.idle.insert(row as Row);
+                swarm.idle.insert(row as Row, member);
             }
         }
     }
@@ -275,12 +277,12 @@ impl Scheduler {
         let (seat, host, is_modest) = (peer.seat(), peer.host, !peer.wakes_seeds);
         self.swarms[seat.swarm].note_wanting(seat.row, false);
         self.abandon_runs(now, key);
-        while let Some(grant) = self.peers[key].inbound.first().copied() {
+        while let Some(grant) = self.peers[key].inbound.first().map(|inbound| inbound.grant) {
             self.revoke(now, grant);
         }
         forget(&mut self.hosts[host].wanting, seat);
         let swarm = &mut self.swarms[seat.swarm];
-        swarm.hungry.remove(seat.row);
+        swarm.note_pooled(PoolKind::Hungry, seat.row, false);
         swarm.wanting -= 1;
         swarm.modest -= u32::from(is_modest);
         if swarm.wanting == 0 {
@@ -343,25 +345,30 @@ impl Scheduler {
 
     /// A peer has a piece by another way than a grant of it. One that is under way is in vain.
     pub(super) fn piece_found(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
-        self.piece_held(now, key, piece);
-        if let Some(grant) = self.inbound(key, piece) {
+        let Some(seat) = self.peers.get(key).map(Peer::seat) else { return };
+        self.piece_held(now, key, seat, piece);
+        if let Some(grant) = self.inbound(key, piece).map(|inbound| inbound.grant) {
             self.revoke(now, grant);
         }
     }
 
     /// A peer has a piece from now on: it may be done, and it may have something for others.
-    pub(super) fn piece_held(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
-        let (swarm, row, host) = (self.peers[key].swarm, self.peers[key].row, self.peers[key].host);
-        let members = &mut self.swarms[swarm];
-        members.set_held(row, piece);
-        members.moved = now;
-        self.peers[key].served = now;
+    pub(super) fn piece_held(&mut self, now: Instant, key: PeerKey, seat: Seat, piece: PieceNumber) {
+        let swarm = &mut self.swarms[seat.swarm];
+        swarm.note_held(now, seat.row, piece);
+        let Some(host) = swarm.member(seat.row).map(|member| member.host) else { return };
+        let (is_complete, has_pullers) = (swarm.is_complete(seat.row), !swarm.pullers.is_empty());
         if let Some(puller) = self.peers[key].puller.as_mut() {
             puller.claims.remove(piece);
         }
-        self.note_new_parent(key);
-        self.finish_if_complete(now, key);
-        self.review_hunger(key);
+        if has_pullers {
+            self.note_new_parent(key);
+        }
+        if is_complete {
+            self.finish_if_complete(now, key);
+        }
+        // What was learned of its lane may have made room in it, for its other tasks too.
+        self.review_host_hunger(host);
         self.work.push_back(Work::Serve(host));
     }
 

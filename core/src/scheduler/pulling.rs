@@ -52,7 +52,7 @@ impl Scheduler {
     pub(super) fn piece_pulled(&mut self, now: Instant, key: PeerKey, number: u32) {
         let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.puller.is_some()) else { return };
         let swarm = &mut self.swarms[peer.swarm];
-        peer.served = now;
+        swarm.note_news(now, peer.row);
         if let Some(run) = swarm.source.puller.as_mut().filter(|run| run.peer == key) {
             run.touched = now;
             swarm.source.pull_failures = 0;
@@ -250,7 +250,7 @@ impl Scheduler {
             state.can_fetch_source
                 && state.state == PeerState::Running
                 && !swarm.source.has_failed(*peer)
-                && now - state.served >= self.config.source_escape * patience
+                && swarm.member(state.row).is_some_and(|m| now - m.served >= self.config.source_escape * patience)
         };
         if let Some(stuck) = swarm.pullers.iter().copied().find(is_stuck) {
             self.send_to_pull(now, key, stuck);

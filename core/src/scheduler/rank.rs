@@ -26,7 +26,7 @@ impl Scheduler {
         if parent == child || (!self.pairs.is_empty() && self.pairs.is_listed(now, (child, parent))) {
             return false;
         }
-        let (Some(parent), Some(child)) = (self.hosts.get(parent), self.hosts.get(child)) else { return false };
+        let (parent, child) = (&self.hosts[parent], &self.hosts[child]);
         parent.is_offerable(now)
             && match child.isolation.standing(now) {
                 Standing::Sound => true,
@@ -70,22 +70,21 @@ impl Scheduler {
         // The child neither has nor expects the piece, and all upstream of the parent do: so following
         // the parents of a piece never leads in a circle.
         let upstream = self.inbound(from.peer, piece);
-        if let (Some(fed), Some(rate)) =
-            (upstream.and_then(|key| self.grants[key].rate), self.rate_of(from.host, to.host))
+        if let (Some(fed), Some(rate)) = (upstream.and_then(|fed| fed.rate), self.rate_of(from.host, to.host))
             && fed.get() * 2 < rate.get()
         {
             return None;
         }
-        let hops = upstream.map_or(0, |key| self.grants[key].hops).saturating_add(1);
+        let hops = upstream.map_or(0, |fed| fed.hops).saturating_add(1);
         (u32::from(hops) <= self.config.relay_depth_limit).then_some(Offer { hops, copies, piece })
     }
 
     /// In which order `child` is to get what `parent` has. From a seed it is always the rarest first,
     /// so that every piece gets out of there once before any does a second time.
     fn order_of(&self, key: SwarmKey, parent: &Member, child: Row, member: &Member) -> Order {
-        let order = self.peers.get(member.peer).map_or(Order::RarestFirst, |peer| peer.order);
+        let order = member.is_in_order.then(|| self.peers[member.peer].order);
         match order {
-            Order::InOrder { from, window } if !parent.is_seed => {
+            Some(Order::InOrder { from, window }) if !parent.is_seed => {
                 Order::InOrder { from: self.swarms[key].prefix(child, from), window }
             }
             _ => Order::RarestFirst,

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::Scheduler;
 use super::event::{HostKey, Output, PeerKey, TaskFailure};
 use super::host::{Peer, SwarmKey};
+use super::member::Member;
 use super::swarm::Swarm;
 use crate::lifecycle::{PeerState, TaskState};
 use crate::piece::{PieceNumber, PiecePlan};
@@ -257,12 +258,11 @@ impl Scheduler {
         let escape = self.config.source_escape;
         let is_still = now - swarm.moved >= escape.max(STILL_TERM);
         let term = if is_still { escape } else { escape * PATIENCE };
-        let is_stuck = |peer: PeerKey| {
-            let peer = &self.peers[peer];
-            peer.can_fetch_source && now - peer.served.max(swarm.source.brought) >= term
+        let is_stuck = |member: &Member| {
+            self.peers[member.peer].can_fetch_source && now - member.served.max(swarm.source.brought) >= term
         };
-        let hungry = swarm.hungry.rows().iter().filter_map(|row| Some((*row, swarm.member(*row)?)));
-        let stuck = hungry.filter(|(_, m)| m.coming == 0 && is_stuck(m.peer));
+        let hungry = swarm.hungry.rows().filter_map(|row| Some((row, swarm.member(row)?)));
+        let stuck = hungry.filter(|(_, m)| m.coming == 0 && is_stuck(m));
         let stuck = stuck.map(|(row, m)| (swarm.source.has_failed(m.peer), row, m.peer));
         let Some((has_failed, row, peer)) = stuck.min_by_key(|(has_failed, row, _)| (*has_failed, *row)) else {
             return;

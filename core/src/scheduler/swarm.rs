@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use super::cached::Replicas;
 use super::event::{PeerKey, Zone};
 use super::member::Member;
-use super::pool::Pool;
+use super::pool::{Entry, Pool, PoolKind};
+use super::rows::Rows;
 use super::seeding::SourceBook;
 use super::zone::ZoneBook;
 use crate::id::{PieceDigest, TaskId};
@@ -28,20 +29,16 @@ pub(super) struct Swarm {
     /// Hash of the source's validators; 0 if unknown.
     pub(super) version: u64,
     pub(super) members: Vec<Option<Member>>,
-    /// Per row: who is served first, smaller earlier. Kept apart so that many fit in a cache line.
-    pub(super) ranks: Vec<u32>,
     free_rows: Vec<Row>,
-    /// Words of 64 pieces in one set.
-    words: usize,
-    /// Per row: the set of pieces it has, then the set on its way to it.
-    bits: Vec<u64>,
+    /// Per row: the pieces it has, and those on their way to it.
+    rows: Rows,
     /// Copies of each piece that exist or are on their way: so a seed, whose copy is the only one,
     /// sends every piece once before it repeats any.
     pub(super) availability: Availability,
     pub(super) zones: BTreeMap<Zone, ZoneBook>,
-    /// Rows that want pieces and have room to receive.
+    /// Members that want pieces and have room to receive.
     pub(super) hungry: Pool,
-    /// Rows whose host had room to upload but nothing that anybody wanted.
+    /// Members whose host had room to upload but nothing that anybody wanted.
     pub(super) idle: Pool,
     /// Members that want pieces.
     pub(super) wanting: u32,
@@ -83,14 +80,12 @@ impl Swarm {
             is_ranged: true,
             version: 0,
             members: Vec::new(),
-            ranks: Vec::new(),
             free_rows: Vec::new(),
-            words: 0,
-            bits: Vec::new(),
+            rows: Rows::default(),
             availability: Availability::new(0),
             zones: BTreeMap::new(),
-            hungry: Pool::default(),
-            idle: Pool::default(),
+            hungry: Pool::new(PoolKind::Hungry),
+            idle: Pool::new(PoolKind::Idle),
             wanting: 0,
             modest: 0,
             is_endgame: false,
@@ -132,14 +127,10 @@ impl Swarm {
         self.zones.entry(member.zone).or_default().members += 1;
         if let Some(row) = self.free_rows.pop() {
             self.members[row as usize] = Some(member);
-            self.ranks[row as usize] = 0;
             return row;
         }
         self.members.push(Some(member));
-        self.ranks.push(0);
-        self.bits.resize(self.members.len() * 2 * self.words, 0);
-        self.hungry.grow(self.members.len());
-        self.idle.grow(self.members.len());
+        self.rows.push();
         (self.members.len() - 1) as Row
     }
 
@@ -147,8 +138,8 @@ impl Swarm {
     pub(super) fn leave(&mut self, row: Row, now: Instant) {
         let held: Vec<PieceNumber> = bits(self.held(row).iter().copied()).collect();
         held.into_iter().for_each(|piece| self.clear_held(row, piece));
-        self.hungry.remove(row);
-        self.idle.remove(row);
+        self.hungry.remove(row, &mut self.members);
+        self.idle.remove(row, &mut self.members);
         if let Some(member) = self.members[row as usize].take() {
             debug_assert_eq!(member.progress(), 0);
             if let Some(zone) = self.zones.get_mut(&member.zone) {
@@ -160,6 +151,23 @@ impl Swarm {
         if self.is_empty() {
             self.deserted = now;
         }
+    }
+
+    /// Whether a row is in the pool of the hungry.
+    pub(super) fn is_hungry(&self, row: Row) -> bool {
+        self.member(row).is_some_and(|member| self.hungry.contains(member))
+    }
+
+    /// Puts a member in one of the pools, or takes it out. True if it was not there and is now.
+    pub(super) fn note_pooled(&mut self, kind: PoolKind, row: Row, is_in: bool) -> bool {
+        let pool = match kind {
+            PoolKind::Hungry => &mut self.hungry,
+            PoolKind::Idle => &mut self.idle,
+        };
+        if !is_in {
+            pool.remove(row, &mut self.members);
+        }
+        is_in && self.members[row as usize].as_mut().is_some_and(|member| pool.insert(row, member))
     }
 
     /// A row wants pieces that are granted, or does not any more.
@@ -187,17 +195,7 @@ impl Swarm {
 
     /// Makes room for pieces up to the plan's end, or up to `piece` while the plan is open.
     pub(super) fn make_room(&mut self, count: u32) {
-        let words = count.div_ceil(64) as usize;
-        if words > self.words {
-            let (old, stride) = (self.words, 2 * self.words);
-            let mut wider = alloc::vec![0; self.members.len() * 2 * words];
-            for row in 0..self.members.len() {
-                let (from, to) = (row * stride, row * 2 * words);
-                wider[to..to + old].copy_from_slice(&self.bits[from..from + old]);
-                wider[to + words..to + words + old].copy_from_slice(&self.bits[from + old..from + stride]);
-            }
-            (self.bits, self.words) = (wider, words);
-        }
+        self.rows.widen(count);
         self.availability.grow(count);
         if self.digests.len() < count as usize {
             self.digests.resize(count as usize, None);
@@ -205,20 +203,26 @@ impl Swarm {
     }
 
     pub(super) fn held(&self, row: Row) -> &[u64] {
-        let at = row as usize * 2 * self.words;
-        &self.bits[at..at + self.words]
+        self.rows.held(row)
     }
 
     /// Reads a row without using it.
     pub(super) fn touched(&self, row: Row) -> u64 {
-        let word = |word: Option<&u64>| word.copied().unwrap_or(0);
-        let bits = word(self.held(row).first()) ^ word(self.coming(row).last());
-        self.member(row).map_or(bits, |member| bits ^ u64::from(member.held ^ member.near))
+        self.rows.touched(row) ^ self.touched_member(row)
+    }
+
+    /// Reads a member without using it.
+    pub(super) fn touched_member(&self, row: Row) -> u64 {
+        self.member(row).map_or(0, |member| u64::from(member.held))
+    }
+
+    /// Reads the rows of a sample without using them, all at once.
+    pub(super) fn touch_rows(&self, sample: &[Entry]) {
+        core::hint::black_box(sample.iter().fold(0, |all, entry| all ^ self.rows.touched(entry.row)));
     }
 
     pub(super) fn coming(&self, row: Row) -> &[u64] {
-        let at = (row as usize * 2 + 1) * self.words;
-        &self.bits[at..at + self.words]
+        self.rows.coming(row)
     }
 
     pub(super) fn has(&self, row: Row, piece: PieceNumber) -> bool {
@@ -232,7 +236,7 @@ impl Swarm {
     /// The row expects a piece from now on. It must neither have nor expect it.
     pub(super) fn set_coming(&mut self, row: Row, piece: PieceNumber) {
         debug_assert!(!self.has(row, piece) && !self.expects(row, piece));
-        self.flip(row, piece, true);
+        self.rows.flip(row, piece, true);
         self.count_copy(row, piece, true);
         self.adjust(row, 0, 1);
     }
@@ -240,9 +244,23 @@ impl Swarm {
     /// The row no longer expects a piece.
     pub(super) fn clear_coming(&mut self, row: Row, piece: PieceNumber) {
         if self.expects(row, piece) {
-            self.flip(row, piece, true);
+            self.rows.flip(row, piece, true);
             self.count_copy(row, piece, false);
             self.adjust(row, 0, -1);
+        }
+    }
+
+    /// The row has got a piece at `now`.
+    pub(super) fn note_held(&mut self, now: Instant, row: Row, piece: PieceNumber) {
+        self.set_held(row, piece);
+        self.moved = now;
+        self.note_news(now, row);
+    }
+
+    /// Something came for this row.
+    pub(super) fn note_news(&mut self, now: Instant, row: Row) {
+        if let Some(member) = self.members[row as usize].as_mut() {
+            member.served = now;
         }
     }
 
@@ -252,20 +270,20 @@ impl Swarm {
             return false;
         }
         if self.expects(row, piece) {
-            self.flip(row, piece, true);
+            self.rows.flip(row, piece, true);
             self.adjust(row, 1, -1);
         } else {
             self.count_copy(row, piece, true);
             self.adjust(row, 1, 0);
         }
-        self.flip(row, piece, false);
+        self.rows.flip(row, piece, false);
         true
     }
 
     /// The row lost a piece.
     pub(super) fn clear_held(&mut self, row: Row, piece: PieceNumber) {
         if self.has(row, piece) {
-            self.flip(row, piece, false);
+            self.rows.flip(row, piece, false);
             self.count_copy(row, piece, false);
             self.adjust(row, -1, 0);
         }
@@ -287,7 +305,7 @@ impl Swarm {
         if let Some(member) = self.members[row as usize].as_mut() {
             member.is_escaping &= member.zone != zone;
             member.note_spent(false);
-            self.ranks[row as usize] = member.rank();
+            self.hungry.rerank(member);
         }
     }
 
@@ -295,20 +313,15 @@ impl Swarm {
     pub(super) fn note_spent(&mut self, row: Row) {
         if let Some(member) = self.members[row as usize].as_mut() {
             member.note_spent(true);
-            self.ranks[row as usize] = member.rank();
+            self.hungry.rerank(member);
         }
-    }
-
-    fn flip(&mut self, row: Row, piece: PieceNumber, is_coming: bool) {
-        let at = (row as usize * 2 + usize::from(is_coming)) * self.words + piece.index() / 64;
-        self.bits[at] ^= 1 << (piece.get() % 64);
     }
 
     fn adjust(&mut self, row: Row, held: i32, coming: i32) {
         if let Some(member) = self.members[row as usize].as_mut() {
             member.held = member.held.wrapping_add_signed(held);
             member.coming = member.coming.wrapping_add_signed(coming);
-            self.ranks[row as usize] = member.rank();
+            self.hungry.rerank(member);
         }
     }
 
@@ -442,7 +455,7 @@ mod tests {
     #[test]
     fn the_prefix_ends_at_the_first_hole_across_words() {
         let mut swarm = Swarm::new(TaskId::from_bytes([0; 32]), Instant::ZERO);
-        let row = swarm.join(Member::new(HostKey::default(), Zone(0), false));
+        let row = swarm.join(Member::new(Instant::ZERO, HostKey::default(), Zone(0), false));
         let plan = PiecePlan::with_piece_len(200, 1).unwrap();
         swarm.make_room(200);
         for hole in [0, 1, 63, 64, 65, 128, 150] {
@@ -459,7 +472,7 @@ mod tests {
     #[test]
     fn making_room_keeps_what_is_known() {
         let mut swarm = Swarm::new(TaskId::from_bytes([0; 32]), Instant::ZERO);
-        let member = Member::new(HostKey::default(), Zone(0), false);
+        let member = Member::new(Instant::ZERO, HostKey::default(), Zone(0), false);
         let rows = [swarm.join(member), swarm.join(member)];
         let plan = PiecePlan::with_piece_len(200, 1).unwrap();
         let [first, last] = [plan.number(1).unwrap(), plan.number(130).unwrap()];

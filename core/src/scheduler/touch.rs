@@ -6,41 +6,78 @@
 use core::hint::black_box;
 
 use super::Scheduler;
-use super::event::{GrantKey, HostKey, PeerKey};
-use super::host::SwarmKey;
-use super::swarm::Row;
+use super::event::{GrantKey, Input};
+use super::host::{Grant, Host, Peer, SwarmKey};
+use super::pool::Entry;
 
 impl Scheduler {
-    /// Both ends of a grant.
-    pub(super) fn touch_grant(&self, key: GrantKey) {
-        let Some(grant) = self.grants.get(key) else { return };
-        let hosts = self.touched_host(grant.from) ^ self.touched_host(grant.to);
-        let peers = self.touched_peer(grant.parent) ^ self.touched_peer(grant.child);
+    /// A driver that has several inputs at hand shows them first; then it tells them one by one. Nothing changes
+    /// by this: what it takes to handle them is fetched from memory for all of them at once, and not for each
+    /// when its turn comes.
+    pub fn look_ahead(&self, inputs: &[Input]) {
+        let known = || inputs.iter().filter_map(|input| Some((input, self.grants.get(subject(input)?)?)));
+        black_box(known().fold(0, |all, (_, grant)| all ^ u64::from(grant.to_row)));
+        black_box(known().fold(0, |all, (input, grant)| match input {
+            Input::NearlyFinished { .. } => all ^ self.touched_nearly(grant),
+            _ => all ^ self.touched_finished(grant),
+        }));
+    }
+
+    /// The lanes of both ends have room then, and the parent looks for somebody else.
+    fn touched_nearly(&self, grant: &Grant) -> u64 {
         let swarm = &self.swarms[grant.swarm];
-        black_box(hosts ^ peers ^ swarm.touched(grant.from_row) ^ swarm.touched(grant.to_row));
+        let peer = &self.peers[grant.parent];
+        let parent = touched_parent(&self.hosts[grant.from]) ^ touched_child(peer) ^ u64::from(peer.row);
+        let child = &self.hosts[grant.to];
+        let child = child.download.touched() ^ child.upload.touched();
+        parent ^ child ^ swarm.touched(grant.from_row) ^ swarm.touched(grant.to_row)
     }
 
-    /// A member, its host and its part in the task.
-    pub(super) fn touch_member(&self, key: SwarmKey, row: Row) {
+    /// The lists of both ends are shorter then, the parent is vouched for, and the child may be a parent.
+    fn touched_finished(&self, grant: &Grant) -> u64 {
+        let (parent, child) = (&self.hosts[grant.from], &self.hosts[grant.to]);
+        let peers = u64::from(self.peers[grant.parent].row) ^ touched_child(&self.peers[grant.child]);
+        let hosts = touched_parent(parent) ^ touched_parent(child) ^ child.download.touched();
+        let swarm = &self.swarms[grant.swarm];
+        peers
+            ^ hosts
+            ^ swarm.touched(grant.to_row)
+            ^ swarm.touched_member(grant.from_row)
+            ^ u64::from(grant.rate.is_some())
+    }
+
+    /// Who may be given something next.
+    pub(super) fn touch_receiver(&self, key: SwarmKey, entry: &Entry) {
+        let host = &self.hosts[entry.host];
+        let touched = host.download.touched() ^ touched_parent(host) ^ touched_child(&self.peers[entry.peer]);
+        black_box(touched ^ self.swarms[key].touched(entry.row));
+    }
+
+    /// Who may give something next.
+    pub(super) fn touch_parents(&self, key: SwarmKey, sample: &[Entry]) {
         let swarm = &self.swarms[key];
-        let Some(member) = swarm.member(row) else { return };
-        black_box(swarm.touched(row) ^ self.touched_host(member.host) ^ self.touched_peer(member.peer));
+        let touched = |entry: &Entry| {
+            let peer = touched_child(&self.peers[entry.peer]);
+            peer ^ touched_parent(&self.hosts[entry.host]) ^ swarm.touched_member(entry.row)
+        };
+        black_box(sample.iter().fold(0, |all, entry| all ^ touched(entry)));
     }
+}
 
-    /// The hosts of those who may be parents.
-    pub(super) fn touch_hosts(&self, key: SwarmKey, sample: &[(u32, Row)]) {
-        let members = sample.iter().filter_map(|(_, row)| self.swarms[key].member(*row));
-        black_box(members.fold(0, |all, member| all ^ self.touched_host(member.host)));
+/// The grant that an input speaks of.
+const fn subject(input: &Input) -> Option<GrantKey> {
+    match input {
+        Input::NearlyFinished { grant } | Input::PieceFinished { grant } | Input::PieceFailed { grant, .. } => {
+            Some(*grant)
+        }
+        _ => None,
     }
+}
 
-    fn touched_host(&self, key: HostKey) -> u64 {
-        self.hosts.get(key).map_or(0, |host| {
-            let lanes = host.upload.touched() ^ host.download.touched();
-            lanes ^ u64::from(host.turn ^ host.pulls) ^ host.wanting.len() as u64
-        })
-    }
+fn touched_parent(host: &Host) -> u64 {
+    host.upload.touched() ^ u64::from(host.turn)
+}
 
-    fn touched_peer(&self, key: PeerKey) -> u64 {
-        self.peers.get(key).map_or(0, |peer| u64::from(peer.row ^ peer.digests_told) ^ peer.inbound.len() as u64)
-    }
+fn touched_child(peer: &Peer) -> u64 {
+    u64::from(peer.digests_told)
 }

@@ -198,7 +198,7 @@ impl Scheduler {
         let mut edges = BTreeMap::new();
         let peers: Vec<PeerKey> = self.members_of(task).map(|member| member.peer).collect();
         for peer in peers.into_iter().filter_map(|key| self.peers.get(key)) {
-            for transfer in peer.inbound.iter().filter_map(|grant| self.transfer(*grant)) {
+            for transfer in peer.inbound.iter().filter_map(|inbound| self.transfer(inbound.grant)) {
                 *edges.entry((transfer.parent, transfer.child)).or_insert(0) += 1;
             }
         }

@@ -33,6 +33,9 @@ pub(super) const READ_WINDOW: u32 = 8;
 /// Piece times after which a run is given up, as a multiple of the bound.
 const PATIENCE: f64 = 20.0;
 
+/// So many events are looked at ahead.
+const FORESIGHT: usize = 32;
+
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// A peer comes.
@@ -40,13 +43,26 @@ enum Event {
     /// A host is gone.
     Leave { host: u32 },
     /// The scheduler hears that a transfer is nearly finished.
-    Nearly { grant: u64 },
+    Nearly { parent: u32, grant: u64 },
     /// The scheduler hears that a child has a piece, or garbage.
     Report { child: u32, grant: u64 },
     /// The source has something for a fetcher.
     Source { run: u32 },
     /// The scheduler's deadline.
     Sweep,
+}
+
+/// So many grants are worked out at once.
+const GRANTED_LIMIT: usize = 16;
+
+/// A grant as the driver sees it: its ends are peers' numbers first, then hosts'.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    at: u64,
+    child: u32,
+    parent: u32,
+    piece: PieceNumber,
+    grant: GrantKey,
 }
 
 /// One run of the lean driver.
@@ -66,6 +82,11 @@ pub struct Lean {
     tally: Tally,
     /// What the scheduler is told, if somebody wants to know.
     tape: Option<Tape>,
+    /// Events that memory was made ready for, and what the scheduler will be told by them.
+    foreseen: usize,
+    /// Grants made just now.
+    granted: Vec<Granted>,
+    upcoming: Vec<Input>,
 }
 
 impl Lean {
@@ -96,6 +117,9 @@ impl Lean {
             sweep_at: 0,
             tally,
             tape: is_recorded.then(|| Tape::new(plan.config, scheduler_seed)),
+            foreseen: 0,
+            granted: Vec::new(),
+            upcoming: Vec::new(),
             plan,
         };
         lean.populate();
@@ -166,7 +190,7 @@ impl Lean {
     fn run_to_end(&mut self, mut progress: impl FnMut(u64, u64)) {
         let last = (self.plan.bound() * PATIENCE * self.plan.piece_us as f64) as u64;
         let all = u64::from(self.plan.peers) * u64::from(self.plan.pieces);
-        while let Some((at, event)) = self.wheel.pop() {
+        while let Some((at, event)) = self.next() {
             self.now = self.now.max(at);
             if self.tally.remaining == 0 || self.now > last {
                 break;
@@ -175,15 +199,53 @@ impl Lean {
             if self.tally.events.is_multiple_of(1 << 20) {
                 progress(self.tally.delivered, all);
             }
+            self.look_ahead(&event);
             self.happen(event);
         }
+    }
+
+    /// The next event. Nothing of a grant shows for a round trip: so long it may be set aside.
+    fn next(&mut self) -> Option<(u64, Event)> {
+        if let Some(first) = self.granted.first() {
+            let shows = first.at + self.plan.rtt_us();
+            if self.wheel.next_at().is_none_or(|next| next >= shows) {
+                self.begin_granted();
+            }
+        }
+        self.wheel.pop()
+    }
+
+    /// Reads what the next events will touch, all at once: with so many peers none of it is in a cache.
+    fn look_ahead(&mut self, event: &Event) {
+        self.foreseen = self.foreseen.saturating_sub(1);
+        if self.foreseen > 0 {
+            return;
+        }
+        self.upcoming.clear();
+        let (mut read, hosts) = (0, &self.hosts);
+        for event in std::iter::once(event).chain(self.wheel.upcoming()).take(FORESIGHT) {
+            self.foreseen += 1;
+            match event {
+                Event::Nearly { parent, grant } => {
+                    read ^= hosts[*parent as usize].touched();
+                    self.upcoming.push(Input::NearlyFinished { grant: grant_key(*grant) });
+                }
+                Event::Report { child, grant } => {
+                    read ^= hosts[*child as usize].touched_whole() ^ self.tally.touched(*child);
+                    self.upcoming.push(Input::PieceFinished { grant: grant_key(*grant) });
+                }
+                _ => {}
+            }
+        }
+        std::hint::black_box(read);
+        self.scheduler.look_ahead(&self.upcoming);
     }
 
     fn happen(&mut self, event: Event) {
         match event {
             Event::Join { host } => self.join(host),
             Event::Leave { host } => self.leave(host),
-            Event::Nearly { grant } => self.report(Input::NearlyFinished { grant: grant_key(grant) }),
+            Event::Nearly { grant, .. } => self.report(Input::NearlyFinished { grant: grant_key(grant) }),
             Event::Report { child, grant } => self.arrived(child, grant),
             Event::Source { run } => self.source_step(run as usize),
             Event::Sweep => {
@@ -216,7 +278,16 @@ impl Lean {
             self.scheduler.check_invariants();
         }
         while let Some(output) = self.scheduler.poll_output() {
-            self.carry_out(output);
+            if let Output::Grant { peer, grant, piece, parent } = output {
+                let (child, parent) = (peer_index(peer) as u32, peer_index(parent) as u32);
+                self.granted.push(Granted { at: self.now, child, parent, piece, grant });
+            } else {
+                self.begin_granted();
+                self.carry_out(output);
+            }
+        }
+        if self.granted.len() >= GRANTED_LIMIT {
+            self.begin_granted();
         }
         if self.sweep_at == 0
             && let Some(deadline) = self.scheduler.poll_timeout()
@@ -228,7 +299,7 @@ impl Lean {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Grant { peer, grant, piece, parent } => self.granted(peer, grant, piece, parent),
+            Output::Grant { .. } => unreachable!("grants are set aside"),
             Output::HostAccepted { request, host } => self.hosts[request.0 as usize].key = host,
             Output::Registered { request, peer } => {
                 let index = peer_index(peer);
@@ -297,14 +368,26 @@ impl Lean {
         }
     }
 
+    /// Works out what follows from the grants set aside. Their hosts are read at once: none is in a cache.
+    fn begin_granted(&mut self) {
+        let mut granted = std::mem::take(&mut self.granted);
+        for Granted { child, parent, .. } in &mut granted {
+            (*child, *parent) = (self.host_of[*child as usize], self.host_of[*parent as usize]);
+        }
+        let touched = |grant: &Granted| {
+            self.hosts[grant.parent as usize].touched() ^ self.hosts[grant.child as usize].touched_whole()
+        };
+        std::hint::black_box(granted.iter().fold(0, |all, grant| all ^ touched(grant)));
+        granted.drain(..).for_each(|grant| self.begin(grant));
+        self.granted = granted;
+    }
+
     /// A grant: when it ends is determined by the parent's uplink and the child's lanes.
-    fn granted(&mut self, child: PeerKey, grant: GrantKey, piece: PieceNumber, parent: PeerKey) {
+    fn begin(&mut self, granted: Granted) {
+        let Granted { at: now, child, parent, piece, grant } = granted;
         self.tally.grants += 1;
         self.tally.messages += 1;
-        let (child, parent) = (self.host_of[peer_index(child)], self.host_of[peer_index(parent)]);
-        self.tally.trace.note(self.now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
-        // Both are read at once: neither is in a cache.
-        std::hint::black_box(self.hosts[parent as usize].touched() ^ self.hosts[child as usize].touched());
+        self.tally.trace.note(now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
         let rtt = self.plan.rtt_us();
         let upstream = self.hosts[parent as usize].expected(piece.get());
         let bytes_percent = self.rng.between(
@@ -317,25 +400,23 @@ impl Lean {
         let pace = from.piece_us.max(to.lane_piece_us);
         let took = pace * bytes_percent / 1_000_000;
         // The child asks half a round trip from now; the parent sends another half later.
-        let begin = (self.now + rtt).max(from.up_free).max(to.lanes[lane].saturating_sub(rtt / 2));
+        let begin = (now + rtt).max(from.up_free).max(to.lanes[lane].saturating_sub(rtt / 2));
         // Passed on as it arrives, it cannot be there before its upstream copy.
         let sent = (begin + took).max(upstream.map_or(0, |end| end + rtt / 2));
         let arrival = sent + rtt / 2;
         let is_stalling = from.is_stalling;
-        let is_lie = from.is_lying;
         if !is_stalling {
             self.hosts[parent as usize].up_free = sent;
         }
-        let transfer =
-            Transfer { grant: grant.data().as_ffi(), arrival, piece: piece.get(), parent, lane: lane as u32, is_lie };
+        let transfer = Transfer { grant: grant.data().as_ffi(), arrival, piece: piece.get(), parent };
         let child_host = &mut self.hosts[child as usize];
         child_host.lanes[lane] = arrival;
         child_host.transfers.push(transfer);
         if is_stalling {
             return;
         }
-        let nearly = (arrival + rtt / 2).saturating_sub(2 * rtt).max(self.now + rtt);
-        self.wheel.add(nearly, Event::Nearly { grant: transfer.grant });
+        let nearly = (arrival + rtt / 2).saturating_sub(2 * rtt).max(now + rtt);
+        self.wheel.add(nearly, Event::Nearly { parent, grant: transfer.grant });
         self.wheel.add(arrival + rtt / 2, Event::Report { child, grant: transfer.grant });
     }
 
@@ -348,7 +429,7 @@ impl Lean {
             return;
         }
         let grant = grant_key(grant);
-        if transfer.is_lie {
+        if self.plan.flaws.lying_percent > 0 && self.hosts[transfer.parent as usize].is_lying {
             self.tally.hosts[transfer.parent as usize].lies += 1;
             self.tally.wasted += 1;
             return self.report(Input::PieceFailed { grant, failure: PieceFailure::Corrupt });
@@ -365,8 +446,7 @@ impl Lean {
         let transfer = host.transfers.swap_remove(at);
         self.tally.messages += 1;
         self.tally.wasted += 1;
-        let lane = &mut host.lanes[transfer.lane as usize];
-        if *lane == transfer.arrival {
+        if let Some(lane) = host.lanes.iter_mut().find(|lane| **lane == transfer.arrival) {
             *lane = now;
         }
         let sent = transfer.arrival - self.plan.rtt_us() / 2;

@@ -67,6 +67,11 @@ impl Tally {
         }
     }
 
+    /// Reads what is counted of a host without using it.
+    pub(crate) fn touched(&self, host: u32) -> u64 {
+        u64::from(self.hosts[host as usize].held)
+    }
+
     /// A host has one more piece. A reader that began when it joined and reads at rate 1 wants `piece`
     /// at its turn.
     pub(crate) fn note_piece(&mut self, host: u32, piece: u32, now: u64) {

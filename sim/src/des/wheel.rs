@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 /// Buckets of the wheel.
-const BUCKETS: usize = 4096;
+const BUCKETS: usize = 1024;
 
 /// Events by time; those of the same microsecond in the order they were added.
 ///
@@ -95,9 +95,24 @@ impl<T> Wheel<T> {
 
     /// Takes the next event with its time.
     pub(crate) fn pop(&mut self) -> Option<(u64, T)> {
+        self.open_next();
+        let is_fresh = self.fresh.peek() > self.current.last();
+        let first = if is_fresh { self.fresh.pop() } else { self.current.pop() };
+        self.len -= usize::from(first.is_some());
+        first.map(|timed| (timed.at, timed.what))
+    }
+
+    /// When the next event happens.
+    pub(crate) fn next_at(&mut self) -> Option<u64> {
+        self.open_next();
+        self.fresh.peek().max(self.current.last()).map(|timed| timed.at)
+    }
+
+    /// Opens the first bucket with something in it, unless what is open has something left.
+    fn open_next(&mut self) {
         while self.current.is_empty() && self.fresh.is_empty() {
             if self.len == 0 {
-                return None;
+                return;
             }
             if self.len == self.far.len() {
                 self.open = self.far_from; // Nothing nearer: no need to turn through the void.
@@ -110,10 +125,11 @@ impl<T> Wheel<T> {
             std::mem::swap(&mut self.current, &mut self.buckets[self.open as usize % BUCKETS]);
             self.current.sort_unstable();
         }
-        self.len -= 1;
-        let is_fresh = self.fresh.peek() > self.current.last();
-        let first = if is_fresh { self.fresh.pop() } else { self.current.pop() };
-        first.map(|timed| (timed.at, timed.what))
+    }
+
+    /// Events that come next, as far as they are in order already, the first first; others may come between.
+    pub(crate) fn upcoming(&self) -> impl Iterator<Item = &T> {
+        self.current.iter().rev().map(|timed| &timed.what)
     }
 
     fn bring_near(&mut self) {

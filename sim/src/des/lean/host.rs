@@ -12,25 +12,26 @@ pub(super) const NOBODY: u32 = u32::MAX;
 /// Receiving lanes at most.
 const LANE_LIMIT: usize = 4;
 
-/// A peer of the lean driver.
+/// A peer of the lean driver: its links in one cache line, what is on its way to it in the next.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Host {
-    pub(super) key: HostKey,
-    pub(super) peer: Option<PeerKey>,
-    pub(super) zone: u32,
-    /// Microseconds a piece takes on its uplink.
-    pub(super) piece_us: u64,
-    /// The least a piece takes on one of its receiving lanes.
-    pub(super) lane_piece_us: u64,
     /// When its uplink has sent what was granted.
     pub(super) up_free: u64,
     /// When each receiving lane has received what was granted.
     pub(super) lanes: [u64; LANE_LIMIT],
-    lane_count: u32,
-    /// Rarely more than two, so they stand in the host itself.
-    pub(super) transfers: SmallVec<[Transfer; 2]>,
+    /// Microseconds a piece takes on its uplink.
+    pub(super) piece_us: u64,
+    /// The least a piece takes on one of its receiving lanes.
+    pub(super) lane_piece_us: u64,
+    pub(super) zone: u32,
+    lane_count: u16,
     pub(super) is_lying: bool,
     pub(super) is_stalling: bool,
+    /// Rarely more than two, so they stand in the host itself.
+    pub(super) transfers: SmallVec<[Transfer; 2]>,
+    pub(super) key: HostKey,
+    pub(super) peer: Option<PeerKey>,
 }
 
 /// A piece on its way to the host that lists it.
@@ -40,8 +41,6 @@ pub(super) struct Transfer {
     pub(super) arrival: u64,
     pub(super) piece: u32,
     pub(super) parent: u32,
-    pub(super) lane: u32,
-    pub(super) is_lie: bool,
 }
 
 impl Host {
@@ -57,7 +56,7 @@ impl Host {
             lane_piece_us: (plan.piece_us as f64 * lane_count / down) as u64,
             up_free: 0,
             lanes: [0; LANE_LIMIT],
-            lane_count: lane_count as u32,
+            lane_count: lane_count as u16,
             transfers: SmallVec::new(),
             is_lying: false,
             is_stalling: false,
@@ -65,12 +64,17 @@ impl Host {
     }
 
     pub(super) const fn lane_count(&self) -> u32 {
-        self.lane_count
+        self.lane_count as u32
     }
 
-    /// Reads it without using it.
-    pub(super) fn touched(&self) -> u64 {
-        self.piece_us ^ self.up_free ^ self.transfers.len() as u64 ^ u64::from(self.is_lying)
+    /// Reads its links without using them.
+    pub(super) const fn touched(&self) -> u64 {
+        self.up_free
+    }
+
+    /// Reads its links, and what is on its way, without using it.
+    pub(super) fn touched_whole(&self) -> u64 {
+        self.up_free ^ self.transfers.len() as u64
     }
 
     /// The lane that is free first.

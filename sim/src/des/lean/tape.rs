@@ -5,7 +5,7 @@ use df_core::scheduler::{GrantKey, Input, Output, Scheduler, SchedulerConfig};
 use df_core::time::Instant;
 use slotmap::Key;
 
-use super::{Lean, grant_key};
+use super::{FORESIGHT, Lean, grant_key};
 use crate::outcome::Meter;
 use crate::plan::Plan;
 
@@ -16,6 +16,17 @@ enum Beat {
     Finished(u64),
     Timeout,
     Other(Box<Input>),
+}
+
+impl Beat {
+    /// What it says of a grant.
+    fn of_grant(&self) -> Option<Input> {
+        match self {
+            Self::Nearly(grant) => Some(Input::NearlyFinished { grant: grant_key(*grant) }),
+            Self::Finished(grant) => Some(Input::PieceFinished { grant: grant_key(*grant) }),
+            Self::Timeout | Self::Other(_) => None,
+        }
+    }
 }
 
 /// All calls of a scheduler in a run.
@@ -39,14 +50,17 @@ impl Tape {
     pub fn play(&self) -> (u64, f64) {
         let meter = Meter::read();
         let mut scheduler = Scheduler::new(self.config, self.seed);
-        let mut grants = 0;
-        for (now, beat) in &self.beats {
+        let (mut grants, mut ahead) = (0, Vec::new());
+        for (at, (now, beat)) in self.beats.iter().enumerate() {
+            if at.is_multiple_of(FORESIGHT) {
+                ahead.clear();
+                ahead.extend(self.beats[at..].iter().take(FORESIGHT).filter_map(|(_, beat)| beat.of_grant()));
+                scheduler.look_ahead(&ahead);
+            }
             let now = Instant::from_micros(*now);
             let input = match beat {
-                Beat::Nearly(grant) => Some(Input::NearlyFinished { grant: grant_key(*grant) }),
-                Beat::Finished(grant) => Some(Input::PieceFinished { grant: grant_key(*grant) }),
                 Beat::Other(input) => Some((**input).clone()),
-                Beat::Timeout => None,
+                beat => beat.of_grant(),
             };
             match input {
                 Some(input) => scheduler.handle_input(now, input),
