@@ -6,7 +6,17 @@ use df_sim::des::lean::{Lean, Tape};
 use df_sim::plan::Plan;
 
 /// Peers and pieces; each is a whole download by everybody.
-const SIZES: &[(u32, u32)] = &[(100, 64), (100, 256), (100, 4096), (1000, 64), (1000, 256), (10_000, 64)];
+const SIZES: &[(u32, u32)] = &[
+    (100, 64),
+    (100, 256),
+    (100, 4096),
+    (1000, 64),
+    (1000, 256),
+    (1000, 1024),
+    (10_000, 64),
+    (10_000, 256),
+    (100_000, 64),
+];
 
 fn decisions(c: &mut Criterion) {
     let mut group = c.benchmark_group("grants");
@@ -24,7 +34,7 @@ fn decisions(c: &mut Criterion) {
 fn core_alone(c: &mut Criterion) {
     let mut group = c.benchmark_group("core");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    for (peers, pieces) in [(1000, 256), (10_000, 64)] {
+    for (peers, pieces) in [(100, 256), (1000, 256), (10_000, 64), (10_000, 256)] {
         let tape = Tape::of(Plan::new(peers, pieces), |_, _| {});
         group.throughput(Throughput::Elements(u64::from(peers) * u64::from(pieces)));
         group.bench_function(BenchmarkId::new(format!("{peers} peers"), pieces), |b| b.iter(|| tape.play()));
