@@ -242,6 +242,9 @@ impl Lean {
     }
 
     fn happen(&mut self, event: Event) {
+        if !matches!(event, Event::Nearly { .. } | Event::Report { .. }) {
+            self.begin_granted();
+        }
         match event {
             Event::Join { host } => self.join(host),
             Event::Leave { host } => self.leave(host),
