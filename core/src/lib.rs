@@ -28,6 +28,7 @@ extern crate alloc;
 pub mod machine;
 pub mod time;
 pub mod rng;
+pub mod prefetch;
 pub mod id;
 pub mod piece;
 

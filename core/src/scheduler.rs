@@ -24,6 +24,7 @@
 
 pub mod event;
 
+mod ahead;
 mod cached;
 mod candidates;
 mod endgame;
@@ -40,7 +41,6 @@ mod rows;
 mod seeding;
 mod swarm;
 mod table;
-mod touch;
 mod view;
 mod zone;
 
@@ -260,11 +260,10 @@ impl Scheduler {
         self.swarms.get(seat.swarm)?.member(seat.row)
     }
 
-    /// Queues the digests a peer has not been told.
-    fn tell_digests(&mut self, key: PeerKey) {
-        let peer = &mut self.peers[key];
-        let to = self.swarms[peer.swarm].digest_log().len() as u32;
-        let from = core::mem::replace(&mut peer.digests_told, to);
+    /// Queues the digests of its swarm that a peer has not been told.
+    fn tell_digests(&mut self, swarm: SwarmKey, key: PeerKey) {
+        let to = self.swarms[swarm].digest_log().len() as u32;
+        let from = core::mem::replace(&mut self.peers[key].digests_told, to);
         if from < to {
             self.outbox.push(Output::TellDigests { peer: key, from, to });
         }

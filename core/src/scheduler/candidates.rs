@@ -47,12 +47,6 @@ impl Scheduler {
             if host.serving.is_empty() || !self.may_upload(now, host) {
                 return;
             }
-            if let [only] = host.serving[..] {
-                if !self.serve_one(now, only) {
-                    return;
-                }
-                continue;
-            }
             let (turns, first) = (host.serving.len() as u32, host.turn);
             let served = (first..first + turns).find(|turn| {
                 let seat = self.hosts[key].serving[(turn % turns) as usize];
@@ -100,7 +94,7 @@ impl Scheduler {
             last.rank = u32::MAX;
         }
         while let Some(entry) = take_least(sample) {
-            self.touch_receiver(parent.swarm, &entry);
+            self.prefetch_receiver(parent.swarm, &entry);
             let child = entry.row;
             if self.may_serve(now, member.host, entry.host)
                 && let Some(offer) = self.best_piece(parent.swarm, parent.row, child)
@@ -110,7 +104,7 @@ impl Scheduler {
             if !core::mem::replace(&mut is_sifted, true) {
                 let swarm = &self.swarms[parent.swarm];
                 swarm.note_offered(parent.row, self.config.relay_depth_limit > 0, &mut self.wanted);
-                swarm.touch_rows(sample);
+                swarm.prefetch_rows(sample);
                 sample.retain(|entry| swarm.lacks_any(entry.row, &self.wanted));
             }
         }
@@ -125,9 +119,9 @@ impl Scheduler {
             swarm.idle.sample(&mut self.rng, IDLE, &mut sample);
             // Most have nothing new, and that is seen at once.
             swarm.note_lacked(child.row, &mut self.wanted);
-            swarm.touch_rows(&sample);
+            swarm.prefetch_rows(&sample);
             sample.retain(|entry| swarm.offers_any(entry.row, relays, &self.wanted));
-            self.touch_parents(child.swarm, &sample);
+            self.prefetch_parents(child.swarm, &sample);
             let offers = sample.iter().filter_map(|entry| self.offer_of_idle(now, child, entry.row));
             let best = offers.min();
             self.sample = sample;
@@ -161,10 +155,7 @@ impl Scheduler {
         swarm.member(row).is_some_and(|member| {
             member.is_wanting
                 && member.progress() < swarm.piece_count()
-                && self
-                    .hosts
-                    .get(member.host)
-                    .is_some_and(|host| host.download.has_room(self.config.fills_slots || swarm.is_endgame))
+                && self.hosts[member.host].download.has_room(self.config.fills_slots || swarm.is_endgame)
         })
     }
 

@@ -56,7 +56,7 @@ impl Scheduler {
         let key = self.grants.insert(grant);
         self.peers[from.peer].outbound.push(key);
         self.peers[to.peer].inbound.push(Inbound::of(key, &grant));
-        self.tell_digests(to.peer);
+        self.tell_digests(swarm, to.peer);
         self.outbox.push(Output::Grant { peer: to.peer, grant: key, piece, parent: from.peer });
         self.review_host_hunger(to.host);
         if self.config.relay_depth_limit > 0 {
@@ -125,7 +125,7 @@ impl Scheduler {
     /// Ends a grant: its places in the lanes are free, the piece is no longer on its way.
     fn end(&mut self, now: Instant, key: GrantKey, is_done: bool) -> Option<Grant> {
         self.grant_nearly_finished(key);
-        let grant = self.grants.remove(key)?;
+        let grant = *self.grants.remove(key)?;
         forget(&mut self.peers[grant.parent].outbound, key);
         self.peers[grant.child].inbound.retain(|inbound| inbound.grant != key);
         let bytes = if is_done { self.bytes_of(grant.swarm, grant.piece) } else { 0 };
@@ -152,7 +152,7 @@ impl Scheduler {
         }
         members.delivered += 1;
         members.note_served(to_row, zone);
-        self.piece_held(now, grant.child, Seat { swarm, row: to_row }, grant.piece);
+        self.piece_held(now, Seat { swarm, row: to_row }, grant.piece);
     }
 
     pub(super) fn grant_failed(&mut self, now: Instant, key: GrantKey, failure: PieceFailure) {

@@ -6,13 +6,13 @@ use core::num::NonZeroU32;
 
 use smallvec::SmallVec;
 
-use super::event::{GrantKey, HostInfo, HostKey, HostKind, PeerKey, Zone};
+use super::event::{GrantKey, HostInfo, HostKey, HostKind, PeerKey};
 use super::lane::Lane;
 use super::pulling::Puller;
 use super::swarm::Row;
-use super::table::Blank;
+use super::table::LINE;
 use crate::blacklist::Record;
-use crate::id::{HostId, PeerId};
+use crate::id::PeerId;
 use crate::isolation::Isolation;
 use crate::lifecycle::PeerState;
 use crate::piece::{Order, PieceNumber};
@@ -63,9 +63,6 @@ pub(super) struct Host {
 // The lines are what the documentation of the two says they are.
 const _: () = assert!(offset_of!(Host, download) == LINE && offset_of!(Host, record) == 2 * LINE);
 const _: () = assert!(offset_of!(Host, info) <= 3 * LINE && offset_of!(Peer, outbound) == LINE);
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 impl Host {
     pub(super) fn new(info: HostInfo, now: Instant) -> Self {
@@ -184,64 +181,6 @@ impl Grant {
     /// Whether there is something to be done about it.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         self.deadline <= now || (self.fills_down && self.late <= now)
-    }
-}
-
-impl Blank for Host {
-    fn blank() -> Self {
-        let info = HostInfo {
-            id: HostId::from_bytes([0; _]),
-            incarnation: 0,
-            kind: HostKind::Normal,
-            zone: Zone(0),
-            upload_limit: 0,
-            download_limit: 0,
-        };
-        Self::new(info, Instant::ZERO)
-    }
-}
-
-impl Blank for Peer {
-    fn blank() -> Self {
-        Self {
-            inbound: Short::new(),
-            puller: None,
-            digests_told: 0,
-            state: PeerState::Pending,
-            outbound: Short::new(),
-            row: Row::MAX,
-            host: HostKey::default(),
-            swarm: SwarmKey::default(),
-            order: Order::RarestFirst,
-            can_fetch_source: false,
-            wakes_seeds: false,
-            id: PeerId::from_bytes([0; _]),
-        }
-    }
-}
-
-impl Blank for Grant {
-    fn blank() -> Self {
-        Self {
-            swarm: SwarmKey::default(),
-            from_row: Row::MAX,
-            to_row: Row::MAX,
-            from: HostKey::default(),
-            to: HostKey::default(),
-            parent: PeerKey::default(),
-            child: PeerKey::default(),
-            piece: PieceNumber::from_table(0),
-            fills_up: false,
-            fills_down: false,
-            up_share: 0,
-            down_share: 0,
-            hops: 0,
-            began: Instant::ZERO,
-            deadline: Instant::ZERO,
-            late: Instant::ZERO,
-            due: Instant::ZERO,
-            rate: None,
-        }
     }
 }
 

@@ -67,11 +67,6 @@ impl Lane {
         self.used < self.limit && (is_fixed || self.used == 0 || self.filled + SLACK <= WHOLE * self.overlap as u32)
     }
 
-    /// Reads it without using it.
-    pub(super) const fn touched(&self) -> u64 {
-        self.used as u64 ^ self.bytes
-    }
-
     pub(super) const fn limit(&self) -> u32 {
         self.limit
     }
@@ -127,8 +122,7 @@ impl Lane {
         }
         if let Some(alone_us) = self.alone_us(self.bytes / u64::from(self.ended)) {
             let overlap = 1 + OVERLAP_BELOW_US / alone_us.max(1);
-            self.overlap =
-                u16::try_from(overlap).unwrap_or(u16::MAX).min(u16::try_from(self.limit).unwrap_or(u16::MAX).max(1));
+            self.overlap = overlap.min(self.limit.clamp(1, u16::MAX.into()).into()) as u16;
         }
         (self.since, self.bytes, self.ended, self.is_held_up) = (now, 0, 0, false);
     }

@@ -229,14 +229,14 @@ impl Scheduler {
     /// Answers a registration and puts the new peer to work.
     fn welcome(&mut self, now: Instant, request: RequestId, key: PeerKey) {
         self.outbox.push(Output::Registered { request, peer: key });
-        let (swarm, host) = (self.peers[key].swarm, self.peers[key].host);
-        if let Some(plan) = self.swarms[swarm].plan {
+        let (seat, host) = (self.peers[key].seat(), self.peers[key].host);
+        if let Some(plan) = self.swarms[seat.swarm].plan {
             self.outbox.push(Output::TellPlan { peer: key, plan });
         }
-        self.tell_digests(key);
-        self.finish_if_complete(now, key);
-        self.review_hunger(key);
-        self.ensure_source(now, swarm);
+        self.tell_digests(seat.swarm, key);
+        self.finish_if_complete(now, seat);
+        self.review_seat(seat);
+        self.ensure_source(now, seat.swarm);
         self.offer_parents(now, key);
         self.work.push_back(Work::Serve(host));
     }
@@ -294,11 +294,12 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn finish_if_complete(&mut self, now: Instant, key: PeerKey) {
-        let Some(peer) = self.peers.get(key) else { return };
-        if self.swarms[peer.swarm].is_complete(peer.row) && peer.state != PeerState::Succeeded {
+    pub(super) fn finish_if_complete(&mut self, now: Instant, seat: Seat) {
+        let swarm = &self.swarms[seat.swarm];
+        let Some(key) = swarm.member(seat.row).filter(|_| swarm.is_complete(seat.row)).map(|m| m.peer) else { return };
+        if self.peers[key].state != PeerState::Succeeded {
             self.end_wanting(now, key, PeerState::Succeeded);
-            let swarm = &mut self.swarms[self.peers[key].swarm];
+            let swarm = &mut self.swarms[seat.swarm];
             if swarm.wanting > 0 {
                 swarm.state = TaskState::Succeeded;
             }
@@ -326,12 +327,13 @@ impl Scheduler {
         while let Some(grant) = self.peers[key].outbound.first().copied() {
             self.revoke(now, grant);
         }
+        self.forget_puller(key);
         let Some(peer) = self.peers.remove(key) else { return };
         debug_assert!(peer.inbound.is_empty());
-        self.forget_puller(key, &peer);
-        self.swarms[peer.swarm].withdraw_claims(key);
-        self.swarms[peer.swarm].source.forget_peer(key, peer.host);
-        self.swarms[peer.swarm].leave(peer.row, now);
+        let swarm = &mut self.swarms[peer.swarm];
+        swarm.withdraw_claims(key);
+        swarm.source.forget_peer(key, peer.host);
+        swarm.leave(peer.row, now);
         let host = &mut self.hosts[peer.host];
         forget(&mut host.peers, key);
         forget(&mut host.serving, peer.seat());
@@ -346,27 +348,22 @@ impl Scheduler {
     /// A peer has a piece by another way than a grant of it. One that is under way is in vain.
     pub(super) fn piece_found(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
         let Some(seat) = self.peers.get(key).map(Peer::seat) else { return };
-        self.piece_held(now, key, seat, piece);
+        self.piece_held(now, seat, piece);
         if let Some(grant) = self.inbound(key, piece).map(|inbound| inbound.grant) {
             self.revoke(now, grant);
         }
     }
 
     /// A peer has a piece from now on: it may be done, and it may have something for others.
-    pub(super) fn piece_held(&mut self, now: Instant, key: PeerKey, seat: Seat, piece: PieceNumber) {
+    pub(super) fn piece_held(&mut self, now: Instant, seat: Seat, piece: PieceNumber) {
         let swarm = &mut self.swarms[seat.swarm];
         swarm.note_held(now, seat.row, piece);
-        let Some(host) = swarm.member(seat.row).map(|member| member.host) else { return };
-        let (is_complete, has_pullers) = (swarm.is_complete(seat.row), !swarm.pullers.is_empty());
+        let Some((key, host)) = swarm.member(seat.row).map(|member| (member.peer, member.host)) else { return };
         if let Some(puller) = self.peers[key].puller.as_mut() {
             puller.claims.remove(piece);
         }
-        if has_pullers {
-            self.note_new_parent(key);
-        }
-        if is_complete {
-            self.finish_if_complete(now, key);
-        }
+        self.note_new_parent(seat);
+        self.finish_if_complete(now, seat);
         // What was learned of its lane may have made room in it, for its other tasks too.
         self.review_host_hunger(host);
         self.work.push_back(Work::Serve(host));

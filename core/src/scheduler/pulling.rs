@@ -10,7 +10,7 @@ use core::cmp::Reverse;
 
 use super::Scheduler;
 use super::event::{HostKey, Output, PeerKey, PieceFailure};
-use super::host::{Peer, SwarmKey};
+use super::host::{Seat, SwarmKey};
 use super::member::Member;
 use super::seeding::{PullRun, SOURCE_TERM, SOURCE_TRY_LIMIT};
 use super::swarm::Row;
@@ -64,7 +64,8 @@ impl Scheduler {
         };
         let is_news = !swarm.has(peer.row, piece);
         if is_news && peer.puller.as_mut().is_some_and(|puller| puller.claims.insert(piece)) {
-            self.note_new_parent(key);
+            let seat = peer.seat();
+            self.note_new_parent(seat);
         }
     }
 
@@ -79,17 +80,18 @@ impl Scheduler {
     }
 
     /// A peer got a piece. With its first it becomes a parent others may be offered.
-    pub(super) fn note_new_parent(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get(key) else { return };
-        let swarm = &mut self.swarms[peer.swarm];
-        let held = swarm.member(peer.row).map_or(0, |member| member.held);
-        swarm.has_new_parent |= held + peer.claimed() == 1;
+    pub(super) fn note_new_parent(&mut self, seat: Seat) {
+        let swarm = &mut self.swarms[seat.swarm];
+        let Some(member) = swarm.member(seat.row) else { return };
+        let is_first = member.held + self.peers[member.peer].claimed() == 1;
+        swarm.has_new_parent |= is_first;
     }
 
     /// A peer is gone: nobody counts on it, and nobody is kept busy by it.
-    pub(super) fn forget_puller(&mut self, key: PeerKey, peer: &Peer) {
+    pub(super) fn forget_puller(&mut self, key: PeerKey) {
+        let peer = &mut self.peers[key];
         self.swarms[peer.swarm].pullers.retain(|puller| *puller != key);
-        for (_, host) in peer.puller.iter().flat_map(|puller| &puller.offered) {
+        for (_, host) in peer.puller.take().iter().flat_map(|puller| &puller.offered) {
             if let Some(host) = self.hosts.get_mut(*host) {
                 host.pulls = host.pulls.saturating_sub(1);
             }

@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 
 use super::swarm::Row;
+use super::table::LINE;
 use crate::piece::PieceNumber;
+use crate::prefetch::prefetch;
 
-/// Bytes of a cache line, and how many words of 64 pieces fit into one.
-const LINE: usize = 64;
-const LINE_WORDS: usize = 8;
+/// Words of 64 pieces in a cache line.
+const LINE_WORDS: usize = LINE / 8;
 
 /// Two sets of pieces for each row: what it has, and what is on its way to it. A row begins where a cache
 /// line does, or shares one with others: looking at the row of up to 256 pieces reads one line.
@@ -27,10 +28,11 @@ pub(super) struct Rows {
 impl Rows {
     /// One more row, in which nothing is set.
     pub(super) fn push(&mut self) {
-        self.len += 1;
-        if self.start + self.len * self.stride > self.bits.len() {
-            self.move_to(2 * self.len, self.words);
+        let len = self.len + 1;
+        if self.start + len * self.stride > self.bits.len() {
+            self.move_to(2 * len, self.words);
         }
+        self.len = len;
     }
 
     /// Makes room for `count` pieces in each set.
@@ -49,7 +51,7 @@ impl Rows {
         };
         let mut bits = alloc::vec![0; rows * stride + LINE_WORDS];
         let start = bits.as_ptr().align_offset(LINE).min(LINE_WORDS);
-        for row in 0..self.len.min(self.rows_filled()) {
+        for row in 0..self.len {
             let to = start + row * stride;
             bits[to..to + self.words].copy_from_slice(self.held(row as Row));
             bits[to + words..to + words + self.words].copy_from_slice(self.coming(row as Row));
@@ -57,31 +59,28 @@ impl Rows {
         (self.words, self.stride, self.bits, self.start) = (words, stride, bits, start);
     }
 
-    /// Rows that there is memory for.
-    fn rows_filled(&self) -> usize {
-        (self.bits.len() - self.start).checked_div(self.stride).unwrap_or(0)
+    /// Where a row begins.
+    const fn at(&self, row: Row) -> usize {
+        self.start + row as usize * self.stride
     }
 
     pub(super) fn held(&self, row: Row) -> &[u64] {
-        let at = self.start + row as usize * self.stride;
-        &self.bits[at..at + self.words]
+        &self.bits[self.at(row)..][..self.words]
     }
 
     pub(super) fn coming(&self, row: Row) -> &[u64] {
-        let at = self.start + row as usize * self.stride + self.words;
-        &self.bits[at..at + self.words]
+        &self.bits[self.at(row) + self.words..][..self.words]
     }
 
     /// Puts a piece into one of the sets of a row, or takes it out.
     pub(super) fn flip(&mut self, row: Row, piece: PieceNumber, is_coming: bool) {
-        let set = if is_coming { self.words } else { 0 };
-        self.bits[self.start + row as usize * self.stride + set + piece.index() / 64] ^= 1 << (piece.get() % 64);
+        let set = self.at(row) + if is_coming { self.words } else { 0 };
+        self.bits[set + piece.index() / 64] ^= 1 << (piece.get() % 64);
     }
 
-    /// Reads a row without using it.
-    pub(super) fn touched(&self, row: Row) -> u64 {
-        let at = self.start + row as usize * self.stride;
-        self.bits[at..at + 2 * self.words].iter().step_by(LINE_WORDS).fold(0, |all, word| all ^ word)
+    /// Has a row fetched.
+    pub(super) fn prefetch(&self, row: Row) {
+        self.bits[self.at(row)..][..2 * self.words].iter().step_by(LINE_WORDS).for_each(prefetch);
     }
 }
 

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use super::Scheduler;
 use super::event::{HostKey, Output, PeerKey, TaskFailure};
-use super::host::{Peer, SwarmKey};
+use super::host::{Peer, Seat, SwarmKey};
 use super::member::Member;
-use super::swarm::Swarm;
+use super::swarm::{Row, Swarm};
 use crate::lifecycle::{PeerState, TaskState};
 use crate::piece::{PieceNumber, PiecePlan};
 use crate::time::{Duration, Instant};
@@ -407,11 +407,12 @@ impl Scheduler {
             self.make_room(key, count);
         }
         let swarm = &self.swarms[key];
-        let members: Vec<PeerKey> = swarm.iter().map(|(_, member)| member.peer).collect();
-        for peer in members {
+        let members: Vec<(Row, PeerKey)> = swarm.iter().map(|(row, member)| (row, member.peer)).collect();
+        for (row, peer) in members {
+            let seat = Seat { swarm: key, row };
             self.outbox.push(Output::TellPlan { peer, plan });
-            self.finish_if_complete(now, peer);
-            self.review_hunger(peer);
+            self.finish_if_complete(now, seat);
+            self.review_seat(seat);
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::id::{PieceDigest, TaskId};
 use crate::lifecycle::TaskState;
 use crate::piece::set::bits;
 use crate::piece::{Availability, PieceNumber, PiecePlan, PieceSet};
+use crate::prefetch::prefetch;
 use crate::time::Instant;
 
 /// A peer's place in its swarm's tables, as long as it is a member.
@@ -206,19 +207,20 @@ impl Swarm {
         self.rows.held(row)
     }
 
-    /// Reads a row without using it.
-    pub(super) fn touched(&self, row: Row) -> u64 {
-        self.rows.touched(row) ^ self.touched_member(row)
+    /// Has a member and its row fetched.
+    pub(super) fn prefetch(&self, row: Row) {
+        self.rows.prefetch(row);
+        self.prefetch_member(row);
     }
 
-    /// Reads a member without using it.
-    pub(super) fn touched_member(&self, row: Row) -> u64 {
-        self.member(row).map_or(0, |member| u64::from(member.held))
+    /// Has a member fetched.
+    pub(super) fn prefetch_member(&self, row: Row) {
+        prefetch(&self.members[row as usize]);
     }
 
-    /// Reads the rows of a sample without using them, all at once.
-    pub(super) fn touch_rows(&self, sample: &[Entry]) {
-        core::hint::black_box(sample.iter().fold(0, |all, entry| all ^ self.rows.touched(entry.row)));
+    /// Has the rows of a sample fetched.
+    pub(super) fn prefetch_rows(&self, sample: &[Entry]) {
+        sample.iter().for_each(|entry| self.rows.prefetch(entry.row));
     }
 
     pub(super) fn coming(&self, row: Row) -> &[u64] {

@@ -6,11 +6,16 @@ use core::ops::{Index, IndexMut};
 
 use slotmap::{Key, KeyData};
 
+use crate::prefetch::prefetch;
+
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
+
 /// Values by keys: what a slot map does, with the versions of the slots apart from the values. So a value
 /// that is aligned to cache lines fills whole lines, a key is checked against a table that is small enough
-/// for a cache, and who wants the first line of a value reads no other.
+/// for a cache, and where a value stands is known without reading it.
 ///
-/// A slot's version is odd while it is in use; a blank value stands in the others.
+/// A slot's version is odd while it is in use. What stood in it stays there until it is used again.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
     versions: Vec<u32>,
@@ -19,40 +24,38 @@ pub(super) struct Table<K, V> {
     keys: PhantomData<fn(K) -> K>,
 }
 
-/// What stands in a slot that is not in use.
-pub(super) trait Blank {
-    fn blank() -> Self;
-}
-
-impl<K: Key, V: Blank> Table<K, V> {
-    pub(super) fn new() -> Self {
-        let (mut versions, mut values) = (Vec::new(), Vec::new());
-        versions.push(0);
-        values.push(V::blank());
-        Self { versions, values, free: Vec::new(), keys: PhantomData }
+impl<K: Key, V> Table<K, V> {
+    pub(super) const fn new() -> Self {
+        Self { versions: Vec::new(), values: Vec::new(), free: Vec::new(), keys: PhantomData }
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.values.len() - 1 - self.free.len()
+        self.values.len() - self.free.len()
     }
 
     pub(super) fn insert(&mut self, value: V) -> K {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.versions.push(0);
-            self.values.push(V::blank());
-            (self.versions.len() - 1) as u32
-        });
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.values[slot as usize] = value;
+                slot
+            }
+            None => {
+                self.versions.push(0);
+                self.values.push(value);
+                (self.values.len() - 1) as u32
+            }
+        };
         let version = &mut self.versions[slot as usize];
         *version = version.wrapping_add(1);
-        self.values[slot as usize] = value;
         key(slot, *version)
     }
 
-    pub(super) fn remove(&mut self, key: K) -> Option<V> {
+    /// Takes a key out of use. Answers what it stood for.
+    pub(super) fn remove(&mut self, key: K) -> Option<&mut V> {
         let slot = self.slot(key)?;
         self.versions[slot] = self.versions[slot].wrapping_add(1);
         self.free.push(slot as u32);
-        Some(core::mem::replace(&mut self.values[slot], V::blank()))
+        Some(&mut self.values[slot])
     }
 
     pub(super) fn contains_key(&self, key: K) -> bool {
@@ -66,6 +69,12 @@ impl<K: Key, V: Blank> Table<K, V> {
     pub(super) fn get_mut(&mut self, key: K) -> Option<&mut V> {
         let slot = self.slot(key)?;
         Some(&mut self.values[slot])
+    }
+
+    /// Has the version of a key fetched. Answers where its value stands, or stood; that is not looked at.
+    pub(super) fn prefetch(&self, key: K) -> Option<&V> {
+        prefetch(self.versions.get(slot(key))?);
+        self.values.get(slot(key))
     }
 
     /// Keys and values in the order of their slots.
@@ -85,15 +94,16 @@ impl<K: Key, V: Blank> Table<K, V> {
     }
 }
 
+/// Where the value of a key stands. The slot 0 of a key is nobody's, so that a key of zeros is none.
 fn slot<K: Key>(key: K) -> usize {
-    key.data().as_ffi() as u32 as usize
+    (key.data().as_ffi() as u32 as usize).wrapping_sub(1)
 }
 
 fn key<K: Key>(slot: u32, version: u32) -> K {
-    K::from(KeyData::from_ffi(u64::from(version) << 32 | u64::from(slot)))
+    K::from(KeyData::from_ffi(u64::from(version) << 32 | u64::from(slot + 1)))
 }
 
-impl<K: Key, V: Blank> Index<K> for Table<K, V> {
+impl<K: Key, V> Index<K> for Table<K, V> {
     type Output = V;
 
     /// The value of a key that is known to be in use: only debug builds look at its version.
@@ -104,7 +114,7 @@ impl<K: Key, V: Blank> Index<K> for Table<K, V> {
     }
 }
 
-impl<K: Key, V: Blank> IndexMut<K> for Table<K, V> {
+impl<K: Key, V> IndexMut<K> for Table<K, V> {
     #[track_caller]
     fn index_mut(&mut self, key: K) -> &mut V {
         debug_assert!(self.contains_key(key), "{key:?} is not in use");
@@ -117,19 +127,14 @@ mod tests {
     use super::*;
     use crate::scheduler::event::GrantKey;
 
-    impl Blank for u32 {
-        fn blank() -> Self {
-            0
-        }
-    }
-
     #[test]
     fn a_key_finds_its_own_value_and_no_later_one() {
         let mut table: Table<GrantKey, u32> = Table::new();
         assert!(table.get(GrantKey::default()).is_none());
         let [first, second] = [table.insert(1), table.insert(2)];
-        assert_eq!(table.remove(first), Some(1));
-        assert_eq!((table.remove(first), table.get(first), table.contains_key(first)), (None, None, false));
+        assert_eq!(table.remove(first), Some(&mut 1));
+        assert_eq!(table.remove(first), None);
+        assert_eq!((table.get(first), table.contains_key(first)), (None, false));
         let third = table.insert(3);
         assert_ne!(first, third);
         table[third] += 1;

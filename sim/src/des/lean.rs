@@ -33,8 +33,9 @@ pub(super) const READ_WINDOW: u32 = 8;
 /// Piece times after which a run is given up, as a multiple of the bound.
 const PATIENCE: f64 = 20.0;
 
-/// So many events are looked at ahead.
-const FORESIGHT: usize = 32;
+/// So many events ahead it is looked what they are about, and what it takes to handle them.
+const FAR: usize = 24;
+const NEAR: usize = 12;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -55,12 +56,12 @@ enum Event {
 /// So many grants are worked out at once.
 const GRANTED_LIMIT: usize = 16;
 
-/// A grant as the driver sees it: its ends are peers' numbers first, then hosts'.
+/// A grant that is set aside.
 #[derive(Clone, Copy, Debug)]
 struct Granted {
     at: u64,
-    child: u32,
-    parent: u32,
+    child: PeerKey,
+    parent: PeerKey,
     piece: PieceNumber,
     grant: GrantKey,
 }
@@ -82,11 +83,8 @@ pub struct Lean {
     tally: Tally,
     /// What the scheduler is told, if somebody wants to know.
     tape: Option<Tape>,
-    /// Events that memory was made ready for, and what the scheduler will be told by them.
-    foreseen: usize,
     /// Grants made just now.
     granted: Vec<Granted>,
-    upcoming: Vec<Input>,
 }
 
 impl Lean {
@@ -117,9 +115,7 @@ impl Lean {
             sweep_at: 0,
             tally,
             tape: is_recorded.then(|| Tape::new(plan.config, scheduler_seed)),
-            foreseen: 0,
             granted: Vec::new(),
-            upcoming: Vec::new(),
             plan,
         };
         lean.populate();
@@ -199,7 +195,7 @@ impl Lean {
             if self.tally.events.is_multiple_of(1 << 20) {
                 progress(self.tally.delivered, all);
             }
-            self.look_ahead(&event);
+            self.look_ahead();
             self.happen(event);
         }
     }
@@ -215,30 +211,23 @@ impl Lean {
         self.wheel.pop()
     }
 
-    /// Reads what the next events will touch, all at once: with so many peers none of it is in a cache.
-    fn look_ahead(&mut self, event: &Event) {
-        self.foreseen = self.foreseen.saturating_sub(1);
-        if self.foreseen > 0 {
-            return;
+    /// Has fetched what the events to come will look at: with so many peers none of it is in a cache.
+    fn look_ahead(&self) {
+        if let Some(Event::Nearly { grant, .. } | Event::Report { grant, .. }) = self.wheel.upcoming(FAR) {
+            self.scheduler.look_far_ahead(&Input::NearlyFinished { grant: grant_key(*grant) });
         }
-        self.upcoming.clear();
-        let (mut read, hosts) = (0, &self.hosts);
-        for event in std::iter::once(event).chain(self.wheel.upcoming()).take(FORESIGHT) {
-            self.foreseen += 1;
-            match event {
-                Event::Nearly { parent, grant } => {
-                    read ^= hosts[*parent as usize].touched();
-                    self.upcoming.push(Input::NearlyFinished { grant: grant_key(*grant) });
-                }
-                Event::Report { child, grant } => {
-                    read ^= hosts[*child as usize].touched_whole() ^ self.tally.touched(*child);
-                    self.upcoming.push(Input::PieceFinished { grant: grant_key(*grant) });
-                }
-                _ => {}
+        match self.wheel.upcoming(NEAR) {
+            Some(Event::Nearly { parent, grant }) => {
+                self.hosts[*parent as usize].prefetch_links();
+                self.scheduler.look_ahead(&Input::NearlyFinished { grant: grant_key(*grant) });
             }
+            Some(Event::Report { child, grant }) => {
+                self.hosts[*child as usize].prefetch();
+                self.tally.prefetch(*child);
+                self.scheduler.look_ahead(&Input::PieceFinished { grant: grant_key(*grant) });
+            }
+            _ => {}
         }
-        std::hint::black_box(read);
-        self.scheduler.look_ahead(&self.upcoming);
     }
 
     fn happen(&mut self, event: Event) {
@@ -281,13 +270,7 @@ impl Lean {
             self.scheduler.check_invariants();
         }
         while let Some(output) = self.scheduler.poll_output() {
-            if let Output::Grant { peer, grant, piece, parent } = output {
-                let (child, parent) = (peer_index(peer) as u32, peer_index(parent) as u32);
-                self.granted.push(Granted { at: self.now, child, parent, piece, grant });
-            } else {
-                self.begin_granted();
-                self.carry_out(output);
-            }
+            self.carry_out(output);
         }
         if self.granted.len() >= GRANTED_LIMIT {
             self.begin_granted();
@@ -302,7 +285,9 @@ impl Lean {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Grant { .. } => unreachable!("grants are set aside"),
+            Output::Grant { peer: child, grant, piece, parent } => {
+                self.granted.push(Granted { at: self.now, child, parent, piece, grant });
+            }
             Output::HostAccepted { request, host } => self.hosts[request.0 as usize].key = host,
             Output::Registered { request, peer } => {
                 let index = peer_index(peer);
@@ -371,23 +356,26 @@ impl Lean {
         }
     }
 
+    fn host_at(&self, peer: PeerKey) -> u32 {
+        self.host_of[peer_index(peer)]
+    }
+
     /// Works out what follows from the grants set aside. Their hosts are read at once: none is in a cache.
     fn begin_granted(&mut self) {
         let mut granted = std::mem::take(&mut self.granted);
-        for Granted { child, parent, .. } in &mut granted {
-            (*child, *parent) = (self.host_of[*child as usize], self.host_of[*parent as usize]);
+        let host = |peer: PeerKey| &self.hosts[self.host_at(peer) as usize];
+        for grant in &granted {
+            host(grant.parent).prefetch();
+            host(grant.child).prefetch();
         }
-        let touched = |grant: &Granted| {
-            self.hosts[grant.parent as usize].touched() ^ self.hosts[grant.child as usize].touched_whole()
-        };
-        std::hint::black_box(granted.iter().fold(0, |all, grant| all ^ touched(grant)));
         granted.drain(..).for_each(|grant| self.begin(grant));
         self.granted = granted;
     }
 
     /// A grant: when it ends is determined by the parent's uplink and the child's lanes.
     fn begin(&mut self, granted: Granted) {
-        let Granted { at: now, child, parent, piece, grant } = granted;
+        let Granted { at: now, piece, grant, .. } = granted;
+        let (child, parent) = (self.host_at(granted.child), self.host_at(granted.parent));
         self.tally.grants += 1;
         self.tally.messages += 1;
         self.tally.trace.note(now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
@@ -442,7 +430,8 @@ impl Lean {
     }
 
     fn revoked(&mut self, child: PeerKey, grant: GrantKey) {
-        let child = self.host_of[peer_index(child)];
+        self.begin_granted();
+        let child = self.host_at(child);
         let now = self.now;
         let host = &mut self.hosts[child as usize];
         let Some(at) = host.transfers.iter().position(|t| t.grant == grant.data().as_ffi()) else { return };

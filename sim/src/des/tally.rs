@@ -1,5 +1,7 @@
 //! What every driver counts, and the figures that come of it.
 
+use df_core::prefetch::prefetch;
+
 use crate::outcome::{Meter, Outcome, median};
 use crate::plan::Plan;
 use crate::trace::Trace;
@@ -67,9 +69,9 @@ impl Tally {
         }
     }
 
-    /// Reads what is counted of a host without using it.
-    pub(crate) fn touched(&self, host: u32) -> u64 {
-        u64::from(self.hosts[host as usize].held)
+    /// Has what is counted of a host fetched.
+    pub(crate) fn prefetch(&self, host: u32) {
+        prefetch(&self.hosts[host as usize]);
     }
 
     /// A host has one more piece. A reader that began when it joined and reads at rate 1 wants `piece`

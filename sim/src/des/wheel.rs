@@ -128,8 +128,9 @@ impl<T> Wheel<T> {
     }
 
     /// Events that come next, as far as they are in order already, the first first; others may come between.
-    pub(crate) fn upcoming(&self) -> impl Iterator<Item = &T> {
-        self.current.iter().rev().map(|timed| &timed.what)
+    pub(crate) fn upcoming(&self, nth: usize) -> Option<&T> {
+        let at = self.current.len().checked_sub(nth + 1)?;
+        Some(&self.current[at].what)
     }
 
     fn bring_near(&mut self) {

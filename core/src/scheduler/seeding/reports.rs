@@ -68,7 +68,7 @@ impl Scheduler {
         run.started.retain(|started| *started != piece);
         self.piece_found(now, peer, piece);
         claimants.into_iter().for_each(|claimant| self.piece_found(now, claimant, piece));
-        self.spread_digest(peer, piece);
+        self.spread_digest(key, peer, piece);
         self.promote_claims(now, key, piece);
     }
 
@@ -80,12 +80,12 @@ impl Scheduler {
     }
 
     /// Those who receive a piece while its digest becomes known need it to finish.
-    fn spread_digest(&mut self, from: PeerKey, piece: PieceNumber) {
+    fn spread_digest(&mut self, swarm: SwarmKey, from: PeerKey, piece: PieceNumber) {
         let mut reached = alloc::vec![from];
         while let Some(parent) = reached.pop() {
             let outbound = self.peers[parent].outbound.iter().filter_map(|grant| self.grants.get(*grant));
             let children: Vec<PeerKey> = outbound.filter(|grant| grant.piece == piece).map(|g| g.child).collect();
-            children.iter().for_each(|child| self.tell_digests(*child));
+            children.iter().for_each(|child| self.tell_digests(swarm, *child));
             reached.extend(children);
         }
     }

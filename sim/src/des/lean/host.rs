@@ -1,5 +1,6 @@
 //! What the lean driver knows of a host.
 
+use df_core::prefetch::prefetch;
 use df_core::rng::Rng;
 use df_core::scheduler::{HostKey, PeerKey};
 use smallvec::SmallVec;
@@ -28,7 +29,7 @@ pub(super) struct Host {
     lane_count: u16,
     pub(super) is_lying: bool,
     pub(super) is_stalling: bool,
-    /// Rarely more than two, so they stand in the host itself.
+    /// Hardly ever more than four, so they stand in the host itself.
     pub(super) transfers: SmallVec<[Transfer; 2]>,
     pub(super) key: HostKey,
     pub(super) peer: Option<PeerKey>,
@@ -67,14 +68,15 @@ impl Host {
         self.lane_count as u32
     }
 
-    /// Reads its links without using them.
-    pub(super) const fn touched(&self) -> u64 {
-        self.up_free
+    /// Has its links fetched.
+    pub(super) fn prefetch_links(&self) {
+        prefetch(self);
     }
 
-    /// Reads its links, and what is on its way, without using it.
-    pub(super) fn touched_whole(&self) -> u64 {
-        self.up_free ^ self.transfers.len() as u64
+    /// Has its links fetched, and what is on its way.
+    pub(super) fn prefetch(&self) {
+        prefetch(self);
+        prefetch(&self.transfers);
     }
 
     /// The lane that is free first.

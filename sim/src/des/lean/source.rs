@@ -3,7 +3,7 @@
 use df_core::scheduler::{Input, PeerKey};
 
 use super::super::names::digest_of;
-use super::{Event, Lean, peer_index};
+use super::{Event, Lean};
 
 /// One fetch from the source.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ impl SourceRun {
 
 impl Lean {
     pub(super) fn source_granted(&mut self, peer: PeerKey, from: u32, to: Option<u32>) {
-        let host = self.host_of[peer_index(peer)];
+        let host = self.host_at(peer);
         let run = SourceRun {
             host,
             next: from,
@@ -45,7 +45,7 @@ impl Lean {
     }
 
     pub(super) fn source_trimmed(&mut self, peer: PeerKey, to: u32) {
-        let host = self.host_of[peer_index(peer)];
+        let host = self.host_at(peer);
         self.runs.iter_mut().filter(|run| run.host == host).for_each(|run| run.to = run.to.min(to));
     }
 

@@ -5,7 +5,7 @@ use df_core::scheduler::{GrantKey, Input, Output, Scheduler, SchedulerConfig};
 use df_core::time::Instant;
 use slotmap::Key;
 
-use super::{FORESIGHT, Lean, grant_key};
+use super::{FAR, Lean, NEAR, grant_key};
 use crate::outcome::Meter;
 use crate::plan::Plan;
 
@@ -50,13 +50,11 @@ impl Tape {
     pub fn play(&self) -> (u64, f64) {
         let meter = Meter::read();
         let mut scheduler = Scheduler::new(self.config, self.seed);
-        let (mut grants, mut ahead) = (0, Vec::new());
+        let mut grants = 0;
         for (at, (now, beat)) in self.beats.iter().enumerate() {
-            if at.is_multiple_of(FORESIGHT) {
-                ahead.clear();
-                ahead.extend(self.beats[at..].iter().take(FORESIGHT).filter_map(|(_, beat)| beat.of_grant()));
-                scheduler.look_ahead(&ahead);
-            }
+            let ahead = |by: usize| self.beats.get(at + by).and_then(|(_, beat)| beat.of_grant());
+            ahead(FAR).iter().for_each(|input| scheduler.look_far_ahead(input));
+            ahead(NEAR).iter().for_each(|input| scheduler.look_ahead(input));
             let now = Instant::from_micros(*now);
             let input = match beat {
                 Beat::Other(input) => Some((**input).clone()),
