@@ -14,6 +14,7 @@ use df_api::failure::{Code, Failure};
 use df_core::downloader::{FetchId, Input, SourceFailure};
 use df_core::piece::{PieceNumber, PiecePlan};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::Peer;
 use super::job::Job;
@@ -180,6 +181,8 @@ impl OriginRun {
         let mut climb = Climb::new(self.peer.config().source.connection_limit);
         let mut seen = 0;
         let mut news = tokio::time::interval(NEWS_INTERVAL);
+        let mut windows = tokio::time::interval(WINDOW);
+        windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! { biased;
                 ended = lanes.join_next() => match ended {
@@ -192,7 +195,7 @@ impl OriginRun {
                 _ = news.tick() => if self.has_news.swap(false, Ordering::Relaxed) {
                     self.tell(Input::SourceProgressed { fetch: self.fetch }).await;
                 },
-                () = tokio::time::sleep(WINDOW), if !climb.is_settled() => {
+                _ = windows.tick(), if !climb.is_settled() => {
                     let bytes = self.bytes.load(Ordering::Relaxed);
                     if seen > 0 {
                         self.adjust(&mut climb, bytes - seen, &mut lanes);

@@ -23,9 +23,11 @@ pub(super) enum Step {
 pub(super) struct Climb {
     lanes: u32,
     lane_limit: u32,
-    /// Bytes of a window with one lane fewer; none while the first windows pass, in which a
-    /// connection speeds up.
+    /// Bytes of the best window with one lane fewer, and of the best since. A window with less says nothing
+    /// against a connection: pauses come of many things.
     before: Option<u64>,
+    best: u64,
+    /// Whether a window has passed in which the newest connection may have been speeding up.
     is_warm: bool,
     is_settled: bool,
 }
@@ -33,7 +35,7 @@ pub(super) struct Climb {
 impl Climb {
     /// A climber that begins with one connection.
     pub(super) const fn new(lane_limit: u32) -> Self {
-        Self { lanes: 1, lane_limit, before: None, is_warm: false, is_settled: lane_limit <= 1 }
+        Self { lanes: 1, lane_limit, before: None, best: 0, is_warm: false, is_settled: lane_limit <= 1 }
     }
 
     /// Whether no window need be watched any more.
@@ -46,18 +48,20 @@ impl Climb {
         self.lanes
     }
 
-    /// Takes note of the bytes of one window. The window after a change does not count: the new
+    /// Takes note of the bytes of one window. After a change two are watched: in the first the new
     /// connection is speeding up.
     pub(super) fn window_passed(&mut self, bytes: u64) -> Step {
         if self.is_settled {
             return Step::Stay;
         }
+        self.best = self.best.max(bytes);
         if !self.is_warm {
             self.is_warm = true;
             return Step::Stay;
         }
+        let best = std::mem::take(&mut self.best);
         let gains =
-            self.before.is_none_or(|before| bytes.saturating_mul(100) >= before.saturating_mul(100 + GAIN_PERCENT));
+            self.before.is_none_or(|before| best.saturating_mul(100) >= before.saturating_mul(100 + GAIN_PERCENT));
         if !gains {
             self.is_settled = true;
             self.lanes -= 1;
@@ -67,7 +71,7 @@ impl Climb {
             self.is_settled = true;
             return Step::Stay;
         }
-        self.before = Some(bytes);
+        self.before = Some(best);
         self.is_warm = false;
         self.lanes += 1;
         Step::Add
@@ -110,6 +114,14 @@ mod tests {
     #[test]
     fn it_stops_where_more_brings_nothing() {
         assert_eq!(climb(8, |lanes| u64::from(lanes.min(3)) * 1000).0, 3);
+    }
+
+    #[test]
+    fn a_pause_before_a_connection_is_tried_does_not_speak_for_it() {
+        let mut climb = Climb::new(4);
+        let steps = [1500, 1200, 1450, 1480].map(|bytes| climb.window_passed(bytes));
+        assert_eq!(steps, [Step::Stay, Step::Add, Step::Stay, Step::Retire]);
+        assert_eq!(climb.lanes(), 1);
     }
 
     #[test]
