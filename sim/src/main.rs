@@ -44,6 +44,9 @@ struct Flags {
     /// Downlink of a peer, in pieces a piece time
     #[arg(long, value_name = "RATE")]
     down: Option<f64>,
+    /// Connections at once by which the source is asked
+    #[arg(long, value_name = "COUNT")]
+    connections: Option<usize>,
     /// How much transfers vary, in per cent up and down
     #[arg(long, value_name = "PERCENT")]
     jitter: Option<u32>,
@@ -110,6 +113,7 @@ impl Flags {
         set(&mut plan.pieces, self.pieces);
         set(&mut plan.links.up, self.up);
         set(&mut plan.links.down, self.down);
+        set(&mut plan.links.connections, self.connections);
         set(&mut plan.jitter_percent, self.jitter);
         set(&mut plan.rtt, self.rtt);
         set(&mut plan.zones, self.zones);
@@ -130,6 +134,7 @@ impl Flags {
             && plan.zones >= 1
             && plan.flaws.leaving_percent < 100
             && [plan.links.up, plan.links.down].iter().all(|rate| (0.001..=10_000.0).contains(rate))
+            && (1..=16).contains(&plan.links.connections)
             && (0.0..=1000.0).contains(&plan.rtt)
             && plan.upload_limit >= 1
             && plan.download_limit >= 1;

@@ -66,6 +66,8 @@ pub struct Links {
     pub seed_down: f64,
     /// What the source sends, all together.
     pub source_up: f64,
+    /// Connections at once by which a fetcher asks it; the full driver's only.
+    pub connections: usize,
     /// How the peers' rates differ from these.
     pub mix: Mix,
 }
@@ -150,7 +152,15 @@ impl Plan {
             seeds: 1,
             pieces,
             tasks: 1,
-            links: Links { up: 1.0, down: 2.0, seed_up: 1.0, seed_down: 4.0, source_up: 4.0, mix: Mix::Equal },
+            links: Links {
+                up: 1.0,
+                down: 2.0,
+                seed_up: 1.0,
+                seed_down: 4.0,
+                source_up: 4.0,
+                connections: 1,
+                mix: Mix::Equal,
+            },
             upload_limit: 4,
             download_limit: 4,
             jitter_percent: 30,

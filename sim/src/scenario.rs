@@ -77,6 +77,12 @@ pub const SCENARIOS: &[Scenario] = &[
         driver: Driver::Full,
         ..Plan::new(60, 64)
     }),
+    scenario(
+        "connections",
+        "16 peers, 32 pieces from a source no faster than they, over three connections",
+        1.0,
+        || connections(3),
+    ),
     scenario("orphans", "the only seed dies after 30 piece times; the swarm fetches the rest itself", 1.40, || Plan {
         seeds_die_after: Some(30.0),
         ..small()
@@ -95,6 +101,14 @@ fn herd() -> Plan {
 fn symmetric() -> Plan {
     let plan = herd();
     Plan { links: crate::plan::Links { down: 1.0, ..plan.links }, ..plan }
+}
+
+/// A source no faster than a host, asked over so many connections at once: pieces come from it more slowly
+/// than hosts can pass them on.
+pub fn connections(connections: usize) -> Plan {
+    let plan = Plan::new(16, 32);
+    let links = crate::plan::Links { down: 1.0, seed_down: 1.0, source_up: 1.0, connections, ..plan.links };
+    Plan { driver: Driver::Full, links, jitter_percent: 0, rtt: 0.02, ..plan }
 }
 
 fn small() -> Plan {

@@ -47,6 +47,7 @@ impl Scheduler {
         prefetch_child(child);
         prefetch_outbound(&self.peers[grant.parent]);
         prefetch_inbound(&self.peers[grant.child]);
+        prefetch_outbound(&self.peers[grant.child]);
         let swarm = &self.swarms[grant.swarm];
         swarm.prefetch(grant.to_row);
         swarm.prefetch_member(grant.from_row);

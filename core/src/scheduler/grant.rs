@@ -19,6 +19,10 @@ const NEWS_TERM: u32 = 5;
 /// The longest a transfer that moves may take, in terms of the first one.
 const LONGEST: u32 = 10;
 
+/// What passes on a piece as it arrives was held up by that if it ended this part of its time after the
+/// piece was whole, or sooner: it had caught up with what fed it.
+const CAUGHT_UP_PART: u32 = 8;
+
 impl Scheduler {
     /// Grants a piece to one row of a swarm from another: both have room and the piece is of use.
     pub(super) fn grant(&mut self, now: Instant, swarm: SwarmKey, from_row: Row, to_row: Row, offer: Offer) {
@@ -52,9 +56,10 @@ impl Scheduler {
             up_share,
             down_share,
             hops,
+            fed: (hops == 0).then_some(now),
         };
         let key = self.grants.insert(grant);
-        self.peers[from.peer].outbound.push(key);
+        self.peers[from.peer].outbound.push((key, piece));
         self.peers[to.peer].inbound.push(Inbound::of(key, &grant));
         self.tell_digests(swarm, to.peer);
         self.outbox.push(Output::Grant { peer: to.peer, grant: key, piece, parent: from.peer });
@@ -64,9 +69,9 @@ impl Scheduler {
         }
     }
 
-    /// What a transfer can be expected to bring: no more than either lane carries.
+    /// What a transfer can be expected to bring: no more than either lane carries, as far as that is known.
     pub(super) fn rate_of(&self, from: HostKey, to: HostKey) -> Option<NonZeroU32> {
-        let lanes = [self.hosts[from].upload.width(), self.hosts[to].download.width()];
+        let lanes = [self.hosts[from].upload.sure_width(), self.hosts[to].download.sure_width()];
         lanes.into_iter().flatten().min()
     }
 
@@ -126,14 +131,15 @@ impl Scheduler {
     fn end(&mut self, now: Instant, key: GrantKey, is_done: bool) -> Option<Grant> {
         self.grant_nearly_finished(key);
         let grant = *self.grants.remove(key)?;
-        forget(&mut self.peers[grant.parent].outbound, key);
+        forget(&mut self.peers[grant.parent].outbound, (key, grant.piece));
         self.peers[grant.child].inbound.retain(|inbound| inbound.grant != key);
         let bytes = if is_done { self.bytes_of(grant.swarm, grant.piece) } else { 0 };
         if let (Some(rate), 0) = (grant.rate, grant.hops) {
             self.swarms[grant.swarm].note_pace(rate.get());
         }
-        self.hosts[grant.from].upload.note(now, grant.began, bytes, grant.hops > 0);
-        self.hosts[grant.to].download.note(now, grant.began, bytes, grant.hops > 0);
+        let is_held_up = grant.fed.is_none_or(|fed| (now - fed) * CAUGHT_UP_PART < now - grant.began);
+        self.hosts[grant.from].upload.note(now, grant.began, bytes, is_held_up);
+        self.hosts[grant.to].download.note(now, grant.began, bytes, is_held_up);
         Some(grant)
     }
 
@@ -182,7 +188,7 @@ impl Scheduler {
         }
         let is_lost = !swarm.has(seat.row, piece) && !swarm.expects(seat.row, piece);
         let mut at = 0;
-        while let Some(key) = self.peers[child].outbound.get(at).copied() {
+        while let Some((key, _)) = self.peers[child].outbound.get(at).copied() {
             if is_lost && self.grants[key].piece == piece {
                 self.revoke(now, key);
             } else {
@@ -228,7 +234,9 @@ impl Scheduler {
             self.outbox.push(Output::ListHost { host: parent, until });
         }
         let peers = self.hosts[parent].peers.clone();
-        for grant in peers.iter().flat_map(|peer| self.peers[*peer].outbound.clone()).collect::<alloc::vec::Vec<_>>() {
+        for (grant, _) in
+            peers.iter().flat_map(|peer| self.peers[*peer].outbound.clone()).collect::<alloc::vec::Vec<_>>()
+        {
             self.revoke(now, grant);
         }
     }

@@ -102,7 +102,7 @@ pub(super) struct Peer {
     pub(super) digests_told: u32,
     pub(super) state: PeerState,
     /// Grants from it.
-    pub(super) outbound: Short<GrantKey>,
+    pub(super) outbound: Short<(GrantKey, PieceNumber)>,
     pub(super) row: Row,
     pub(super) host: HostKey,
     pub(super) swarm: SwarmKey,
@@ -151,6 +151,8 @@ pub(super) struct Grant {
     /// How many hops passed the piece on as it arrived when this was granted; with any, how long it
     /// takes says little of the two lanes.
     pub(super) hops: u8,
+    /// When the parent had all of the piece.
+    pub(super) fed: Option<Instant>,
     pub(super) began: Instant,
     /// When it is given up.
     pub(super) deadline: Instant,

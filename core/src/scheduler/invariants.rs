@@ -82,7 +82,7 @@ impl Scheduler {
         for (key, grant) in self.grants.iter() {
             let (parent, child) = (&self.peers[grant.parent], &self.peers[grant.child]);
             assert!(
-                parent.outbound.contains(&key) && child.inbound.contains(&Inbound::of(key, grant)),
+                parent.outbound.contains(&(key, grant.piece)) && child.inbound.contains(&Inbound::of(key, grant)),
                 "I10: lists of {key:?}"
             );
             assert_eq!((parent.host, child.host), (grant.from, grant.to), "I10: hosts of {key:?}");

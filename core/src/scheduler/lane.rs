@@ -33,7 +33,7 @@ pub(super) struct Lane {
     /// The most it carried, in bytes a millisecond, forgotten slowly; 0 while unknown.
     width: u32,
     /// How many at once it takes to hide the control round trip between short transfers.
-    overlap: u16,
+    overlap: u8,
     /// Transfers that have begun and not ended, among them those that no longer occupy it.
     active: u32,
     /// When the present window began.
@@ -43,6 +43,8 @@ pub(super) struct Lane {
     ended: u8,
     /// Whether one of them was held up by what fed it: then the window says how much at least.
     is_held_up: bool,
+    /// Whether the width was ever seen in a window without such a one.
+    is_sure: bool,
 }
 
 impl Lane {
@@ -58,6 +60,7 @@ impl Lane {
             bytes: 0,
             ended: 0,
             is_held_up: false,
+            is_sure: false,
         }
     }
 
@@ -74,6 +77,13 @@ impl Lane {
     /// The most it was seen to carry, in bytes a millisecond; `None` while nothing is known.
     pub(super) const fn width(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.width)
+    }
+
+    /// The width, unless all there is to go by is transfers that something slow fed. Whoever took these for
+    /// what the lane can do would let two others in where one fills it; each would end at half the rate, the
+    /// lanes at their other ends would look that narrow, and nothing would ever show that they are not.
+    pub(super) fn sure_width(&self) -> Option<NonZeroU32> {
+        self.width().filter(|_| self.is_sure)
     }
 
     /// A transfer begins at `rate`, in bytes a millisecond. Answers the part of the lane that it fills:
@@ -104,13 +114,15 @@ impl Lane {
 
     /// A transfer that `began` then has ended and brought `bytes`. Of those only what came since the
     /// window began counts.
-    pub(super) fn note(&mut self, now: Instant, began: Instant, bytes: u64, is_relay: bool) {
+    pub(super) fn note(&mut self, now: Instant, began: Instant, bytes: u64, is_held_up: bool) {
         self.active -= 1;
         let (took, inside) = (micros(now - began).max(1), micros(now - began.max(self.since)));
         self.bytes += part(bytes, inside, took);
         self.ended += 1;
-        self.is_held_up |= is_relay || bytes == 0;
-        if self.ended < WINDOW && (self.width > 0 || bytes == 0) {
+        self.is_held_up |= is_held_up || bytes == 0;
+        // The first that tells anything is listened to at once.
+        let is_news = bytes > 0 && (self.width == 0 || !(self.is_sure || self.is_held_up));
+        if self.ended < WINDOW && !is_news {
             return;
         }
         let seen = self.bytes * 1000 / micros(now - self.since).max(1);
@@ -120,9 +132,10 @@ impl Lane {
         } else if !self.is_held_up {
             self.width -= (self.width - seen) / 64;
         }
+        self.is_sure |= !self.is_held_up;
         if let Some(alone_us) = self.alone_us(self.bytes / u64::from(self.ended)) {
             let overlap = 1 + OVERLAP_BELOW_US / alone_us.max(1);
-            self.overlap = overlap.min(self.limit.clamp(1, u16::MAX.into()).into()) as u16;
+            self.overlap = overlap.min(self.limit.clamp(1, u8::MAX.into()).into()) as u8;
         }
         (self.since, self.bytes, self.ended, self.is_held_up) = (now, 0, 0, false);
     }
@@ -198,6 +211,20 @@ mod tests {
     fn short_transfers_overlap_and_the_limit_holds() {
         assert!(settled(8, 20_000, 20_000) >= 5);
         assert_eq!(settled(2, 1_000, 1_000), 2);
+    }
+
+    #[test]
+    fn a_width_is_believed_once_it_was_seen_otherwise_than_while_something_slow_fed_the_lane() {
+        let (mut lane, now) = (Lane::new(4), Instant::ZERO);
+        let mut transfer = |began: Instant, is_held_up: bool| {
+            let share = lane.take(began, None, 0);
+            lane.release(share);
+            lane.note(began + Duration::from_micros(900_000), began, MIB, is_held_up);
+            (lane.width().is_some(), lane.sure_width().is_some())
+        };
+        assert_eq!(transfer(now, true), (true, false));
+        assert_eq!(transfer(now + Duration::from_secs(1), true), (true, false));
+        assert_eq!(transfer(now + Duration::from_secs(2), false), (true, true));
     }
 
     #[test]

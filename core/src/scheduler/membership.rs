@@ -324,7 +324,7 @@ impl Scheduler {
             return;
         }
         self.end_wanting(now, key, PeerState::Left);
-        while let Some(grant) = self.peers[key].outbound.first().copied() {
+        while let Some((grant, _)) = self.peers[key].outbound.first().copied() {
             self.revoke(now, grant);
         }
         self.forget_puller(key);
@@ -354,6 +354,13 @@ impl Scheduler {
         }
     }
 
+    /// What a peer passes on of a piece comes no more slowly than the links let it, from now on.
+    fn note_fed(&mut self, now: Instant, key: PeerKey, piece: PieceNumber) {
+        for (grant, _) in self.peers[key].outbound.iter().filter(|(_, sent)| *sent == piece) {
+            self.grants[*grant].fed.get_or_insert(now);
+        }
+    }
+
     /// A peer has a piece from now on: it may be done, and it may have something for others.
     pub(super) fn piece_held(&mut self, now: Instant, seat: Seat, piece: PieceNumber) {
         let swarm = &mut self.swarms[seat.swarm];
@@ -362,6 +369,7 @@ impl Scheduler {
         if let Some(puller) = self.peers[key].puller.as_mut() {
             puller.claims.remove(piece);
         }
+        self.note_fed(now, key, piece);
         self.note_new_parent(seat);
         self.finish_if_complete(now, seat);
         // What was learned of its lane may have made room in it, for its other tasks too.
@@ -420,7 +428,7 @@ impl Scheduler {
         }
         self.swarms[swarm].clear_held(row, piece);
         let outbound = self.peers[key].outbound.clone();
-        for grant in outbound.into_iter().filter(|grant| self.grants[*grant].piece == piece).collect::<Vec<_>>() {
+        for (grant, _) in outbound.into_iter().filter(|(_, sent)| *sent == piece) {
             self.revoke(now, grant);
         }
         self.review_hunger(key);

@@ -5,6 +5,7 @@ use df_core::time::Duration;
 use df_sim::des;
 use df_sim::outcome::{Outcome, median};
 use df_sim::plan::{Driver, Flaws, Links, Mix, Plan, Policy};
+use df_sim::scenario;
 
 /// Sixty peers, 64 pieces, on the full driver.
 fn swarm() -> Plan {
@@ -89,6 +90,15 @@ fn idle_parents_take_over_what_slow_uplinks_would_take_long_to_send() {
     for outcome in runs(&plan) {
         assert!(outcome.wasted_percent <= 1.0, "second starts: {outcome:?}");
         assert_eq!(outcome.honest_listed, 0, "slow is not hung: {outcome:?}");
+    }
+}
+
+#[test]
+fn what_a_slow_source_fed_does_not_leave_the_swarm_at_half_its_pace() {
+    for seed in 1..=40 {
+        let ratio = |at_once| des::run(Plan { seed, ..scenario::connections(at_once) }, |_, _| {}).ratio;
+        let ratios = [1, 2, 3].map(ratio);
+        assert!(ratios[0] < 0.90 && ratios[1] < 0.93 && ratios[2] < 0.96, "seed {seed}: {ratios:?}");
     }
 }
 

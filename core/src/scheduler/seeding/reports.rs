@@ -83,8 +83,8 @@ impl Scheduler {
     fn spread_digest(&mut self, swarm: SwarmKey, from: PeerKey, piece: PieceNumber) {
         let mut reached = alloc::vec![from];
         while let Some(parent) = reached.pop() {
-            let outbound = self.peers[parent].outbound.iter().filter_map(|grant| self.grants.get(*grant));
-            let children: Vec<PeerKey> = outbound.filter(|grant| grant.piece == piece).map(|g| g.child).collect();
+            let passed_on = self.peers[parent].outbound.iter().filter(|(_, sent)| *sent == piece);
+            let children: Vec<PeerKey> = passed_on.map(|(grant, _)| self.grants[*grant].child).collect();
             children.iter().for_each(|child| self.tell_digests(swarm, *child));
             reached.extend(children);
         }

@@ -87,12 +87,14 @@ pub(super) struct Waiter {
 }
 
 /// A fetch from the source.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SourceRun {
     pub(super) task: usize,
+    /// No piece before this one is still to be asked for.
     pub(super) next: u32,
     pub(super) to: Option<u32>,
-    pub(super) flow: Option<FlowKey>,
+    /// What comes over its connections now.
+    pub(super) flows: Vec<(PieceNumber, FlowKey)>,
 }
 
 impl Node {
@@ -126,6 +128,6 @@ impl Node {
     /// Whether a piece is on its way here.
     pub(super) fn expects(&self, task: usize, piece: PieceNumber) -> bool {
         self.fetches.values().any(|fetch| fetch.task == task && fetch.piece == piece)
-            || self.sources.values().any(|run| run.task == task && run.flow.is_some() && run.next == piece.get())
+            || self.sources.values().any(|run| run.task == task && run.flows.iter().any(|(coming, _)| *coming == piece))
     }
 }

@@ -1,7 +1,7 @@
 //! The source of the full driver: one uplink, shared by whoever is sent there.
 
 use df_core::downloader::{self, FetchId, PieceFailure};
-use df_core::piece::Order;
+use df_core::piece::{Order, PieceNumber};
 
 use super::super::names::digest_of;
 use super::super::net::Begin;
@@ -16,7 +16,7 @@ impl Full {
     }
 
     pub(super) fn source_asked(&mut self, node: u32, fetch: FetchId, task: usize, from: u32, to: Option<u32>) {
-        self.nodes[node as usize].sources.insert(fetch, SourceRun { task, next: from, to, flow: None });
+        self.nodes[node as usize].sources.insert(fetch, SourceRun { task, next: from, to, flows: Vec::new() });
         self.wheel.add(self.now + self.plan.rtt_us(), Event::SourceAnswer { node, fetch });
     }
 
@@ -28,46 +28,54 @@ impl Full {
         }
     }
 
-    /// Begins the next piece of a run that the store lacks, or ends the run.
+    /// Begins the next pieces of a run that the store lacks, as many as it has connections, or ends the run.
     fn source_next(&mut self, number: u32, fetch: FetchId) {
         let node = &self.nodes[number as usize];
-        let Some(run) = node.sources.get(&fetch).copied() else { return };
+        let Some(run) = node.sources.get(&fetch) else { return };
         let end = run.to.unwrap_or(u32::MAX).min(self.plan.pieces);
-        let is_here = |piece| node.held[run.task].contains(piece) || node.expects(run.task, piece);
+        let (task, coming) = (run.task, run.flows.len());
+        let is_here = |piece| node.held[task].contains(piece) || node.expects(task, piece);
         let next = (run.next..end).find_map(|n| self.content.number(n).filter(|piece| !is_here(*piece)));
-        let Some(piece) = next else {
-            self.nodes[number as usize].sources.remove(&fetch);
-            return self.tell(number, downloader::Input::SourceEnded { fetch, result: Ok(()) });
-        };
+        match next {
+            Some(piece) if coming < self.plan.links.connections => {
+                self.source_began(number, fetch, task, piece);
+                self.source_next(number, fetch);
+            }
+            None if coming == 0 => {
+                self.nodes[number as usize].sources.remove(&fetch);
+                self.tell(number, downloader::Input::SourceEnded { fetch, result: Ok(()) });
+            }
+            _ => {}
+        }
+    }
+
+    fn source_began(&mut self, number: u32, fetch: FetchId, task: usize, piece: PieceNumber) {
         let source = self.nodes.len() as u32;
         let bytes = self.plan.piece_bytes as f64;
-        let cargo = cargo(run.task, piece);
+        let cargo = cargo(task, piece);
         let begin = Begin { from: source, to: number, bytes, nearly_at: 0.0, cargo, is_stored: true };
         let flow = self.net.start(self.now, begin);
-        self.own(flow, Owner::Source { node: number, fetch });
+        self.own(flow, Owner::Source { node: number, fetch, piece });
         if let Some(run) = self.nodes[number as usize].sources.get_mut(&fetch) {
-            (run.next, run.flow) = (piece.get(), Some(flow));
+            run.next = piece.get() + 1;
+            run.flows.push((piece, flow));
         }
         self.tell(number, downloader::Input::SourceStarted { fetch, piece });
     }
 
     /// A piece from the source is here.
-    pub(super) fn source_sent(&mut self, number: u32, fetch: FetchId) {
+    pub(super) fn source_sent(&mut self, number: u32, fetch: FetchId, piece: PieceNumber) {
         let Some(run) = self.nodes[number as usize].sources.get_mut(&fetch) else { return };
-        run.flow = None;
-        let sent = run.next;
-        run.next += 1;
+        run.flows.retain(|(coming, _)| *coming != piece);
         self.tally.from_source += 1;
-        self.tally.trace.note(self.now, 2, number, u64::from(sent));
-        if let Some(piece) = self.content.number(sent) {
-            self.tell(number, downloader::Input::SourceArrived { fetch, piece, digest: digest_of(piece) });
-        }
+        self.tally.trace.note(self.now, 2, number, u64::from(piece.get()));
+        self.tell(number, downloader::Input::SourceArrived { fetch, piece, digest: digest_of(piece) });
         self.source_next(number, fetch);
     }
 
     pub(super) fn source_aborted(&mut self, number: u32, fetch: FetchId) {
         let Some(run) = self.nodes[number as usize].sources.remove(&fetch) else { return };
-        if let (Some(flow), Some(piece)) = (run.flow, self.content.number(run.next)) {
+        for (piece, flow) in run.flows {
             self.net.stop(self.now, flow);
             self.release(number, run.task, piece, Err(PieceFailure::Aborted));
         }

@@ -18,7 +18,7 @@ const STALL_LIMIT_US: u64 = 5_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Owner {
     Fetch { child: u32, fetch: FetchId },
-    Source { node: u32, fetch: FetchId },
+    Source { node: u32, fetch: FetchId, piece: PieceNumber },
 }
 
 /// What tells one piece of one task from all others.
@@ -180,7 +180,7 @@ impl Full {
                 self.send_down(child, downloader::Input::FetchNearlyFinished { fetch });
             }
             (Owner::Fetch { child, fetch }, Progress::Sent) => self.sent(child, fetch),
-            (Owner::Source { node, fetch }, Progress::Sent) => self.source_sent(node, fetch),
+            (Owner::Source { node, fetch, piece }, Progress::Sent) => self.source_sent(node, fetch, piece),
             (_, Progress::Nearly) => {}
         }
     }
