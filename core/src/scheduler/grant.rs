@@ -188,8 +188,8 @@ impl Scheduler {
         }
         let is_lost = !swarm.has(seat.row, piece) && !swarm.expects(seat.row, piece);
         let mut at = 0;
-        while let Some((key, _)) = self.peers[child].outbound.get(at).copied() {
-            if is_lost && self.grants[key].piece == piece {
+        while let Some((key, sent)) = self.peers[child].outbound.get(at).copied() {
+            if is_lost && sent == piece {
                 self.revoke(now, key);
             } else {
                 at += 1;
@@ -234,10 +234,10 @@ impl Scheduler {
             self.outbox.push(Output::ListHost { host: parent, until });
         }
         let peers = self.hosts[parent].peers.clone();
-        for (grant, _) in
-            peers.iter().flat_map(|peer| self.peers[*peer].outbound.clone()).collect::<alloc::vec::Vec<_>>()
-        {
-            self.revoke(now, grant);
+        for peer in peers {
+            for (grant, _) in self.peers[peer].outbound.clone() {
+                self.revoke(now, grant);
+            }
         }
     }
 

@@ -101,7 +101,7 @@ pub(super) struct Peer {
     /// Entries of the digest log it was told.
     pub(super) digests_told: u32,
     pub(super) state: PeerState,
-    /// Grants from it.
+    /// Grants from it, and of which piece.
     pub(super) outbound: Short<(GrantKey, PieceNumber)>,
     pub(super) row: Row,
     pub(super) host: HostKey,
@@ -148,10 +148,10 @@ pub(super) struct Grant {
     /// The parts of the parent's lane and of the child's that it fills.
     pub(super) up_share: u16,
     pub(super) down_share: u16,
-    /// How many hops passed the piece on as it arrived when this was granted; with any, how long it
-    /// takes says little of the two lanes.
+    /// How many hops passed the piece on as it arrived when this was granted.
     pub(super) hops: u8,
-    /// When the parent had all of the piece.
+    /// Since when the parent has all of the piece; how long the transfer takes says little of the two lanes
+    /// before.
     pub(super) fed: Option<Instant>,
     pub(super) began: Instant,
     /// When it is given up.
