@@ -155,9 +155,14 @@ impl OriginRun {
 
     /// What a connection reads next; none if all is taken, or it is one too many.
     fn next_stretch(&self) -> Option<Stretch> {
-        let lanes = self.lanes.load(Ordering::Relaxed);
-        let is_needed = lanes <= self.lane_target.load(Ordering::Relaxed);
-        let plan = self.job.stored.plan().filter(|_| is_needed);
+        let target = self.lane_target.load(Ordering::Relaxed);
+        let one_less = |lanes: u32| (lanes > target).then(|| lanes - 1);
+        // Of several that see there are too many, only as many go.
+        let lanes = match self.lanes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
+            Ok(_) => return None,
+            Err(lanes) => lanes,
+        };
+        let plan = self.job.stored.plan();
         let take = |plan: PiecePlan| match self.is_trying.load(Ordering::Relaxed) {
             true => self.stretches.take_trial(&plan),
             false => self.stretches.take(&plan, lanes),

@@ -60,6 +60,10 @@ impl Climb {
             return Step::Stay;
         }
         let best = std::mem::take(&mut self.best);
+        if best == 0 {
+            self.is_warm = false;
+            return Step::Stay; // A source from which nothing comes says nothing of connections.
+        }
         let gains =
             self.before.is_none_or(|before| best.saturating_mul(100) >= before.saturating_mul(100 + GAIN_PERCENT));
         if !gains {
@@ -122,6 +126,22 @@ mod tests {
         let steps = [1500, 1200, 1450, 1480].map(|bytes| climb.window_passed(bytes));
         assert_eq!(steps, [Step::Stay, Step::Add, Step::Stay, Step::Retire]);
         assert_eq!(climb.lanes(), 1);
+    }
+
+    #[test]
+    fn a_pause_after_a_connection_was_added_does_not_speak_against_it() {
+        let mut climb = Climb::new(4);
+        let steps = [1000, 1000, 2000, 700].map(|bytes| climb.window_passed(bytes));
+        assert_eq!(steps, [Step::Stay, Step::Add, Step::Stay, Step::Add]);
+    }
+
+    #[test]
+    fn while_nothing_comes_nothing_is_tried_or_given_up() {
+        let mut climb = Climb::new(4);
+        let steps = [0, 0, 0, 0, 1500, 1500, 0, 0, 1500, 1500].map(|bytes| climb.window_passed(bytes));
+        let mut expected = [Step::Stay; 10];
+        (expected[5], expected[9]) = (Step::Add, Step::Retire);
+        assert_eq!((steps, climb.lanes()), (expected, 1));
     }
 
     #[test]
