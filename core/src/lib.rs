@@ -18,7 +18,7 @@
 //!    recognised.
 //!
 //! Read in this order: [`machine`], [`time`], [`rng`], [`id`], [`piece`], the parts
-//! ([`lifecycle`] to [`network`]), then the machines ([`registry`], [`scheduler`], [`downloader`],
+//! ([`lifecycle`] to [`prefetch`]), then the machines ([`registry`], [`scheduler`], [`downloader`],
 //! [`uploader`]).
 #![no_std]
 #![forbid(unsafe_code)]

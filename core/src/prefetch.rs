@@ -6,11 +6,11 @@
 
 /// Has the cache line in which `value` begins fetched, and does not wait for it. Nothing changes by this but
 /// how long a later look takes; where there is no such instruction for stable Rust, not even that.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub fn prefetch<T>(value: &T) {
     prefetch_index::prefetch_index(core::slice::from_ref(value), 0);
 }
 
 /// Does nothing: stable Rust has no such instruction for this processor.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub const fn prefetch<T>(_value: &T) {}

@@ -127,7 +127,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Events that come next, as far as they are in order already, the first first; others may come between.
+    /// The event that comes after `nth` others, if these are in order already; others may come between.
     pub(crate) fn upcoming(&self, nth: usize) -> Option<&T> {
         let at = self.current.len().checked_sub(nth + 1)?;
         Some(&self.current[at].what)

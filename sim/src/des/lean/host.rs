@@ -29,7 +29,7 @@ pub(super) struct Host {
     lane_count: u16,
     pub(super) is_lying: bool,
     pub(super) is_stalling: bool,
-    /// Hardly ever more than four, so they stand in the host itself.
+    /// On their way to it; two stand in the host itself.
     pub(super) transfers: SmallVec<[Transfer; 2]>,
     pub(super) key: HostKey,
     pub(super) peer: Option<PeerKey>,
