@@ -41,6 +41,7 @@ mod rows;
 mod seeding;
 mod swarm;
 mod table;
+mod usual;
 mod view;
 mod zone;
 
@@ -83,6 +84,8 @@ pub struct SchedulerConfig {
     pub fills_slots: bool,
     /// Whether idle parents take over, at the end of a download, what slow ones are sending.
     pub takes_over: bool,
+    /// So many pieces before the end, a peer that is behind the others may take two at once; 0: never.
+    pub last_pieces: u32,
     /// After this long without anything on its way, a peer may be served across zones whatever
     /// there is in its own.
     pub zone_escape: Duration,
@@ -117,6 +120,7 @@ impl Default for SchedulerConfig {
             relay_depth_limit: 24,
             fills_slots: false,
             takes_over: true,
+            last_pieces: 16,
             zone_escape: Duration::from_secs(4),
             source_escape: Duration::from_secs(15),
             first_grant_term: Duration::from_secs(30),

@@ -153,9 +153,11 @@ impl Scheduler {
     /// Whether a row belongs in the pool of those who can be given a piece now.
     pub(super) fn is_hungry(&self, swarm: &Swarm, row: Row) -> bool {
         swarm.member(row).is_some_and(|member| {
+            let lane = &self.hosts[member.host].download;
             member.is_wanting
                 && member.progress() < swarm.piece_count()
-                && self.hosts[member.host].download.has_room(self.config.fills_slots || swarm.is_endgame)
+                && (lane.has_room(self.config.fills_slots || swarm.is_endgame)
+                    || (member.is_behind && lane.has_room_beside_one()))
         })
     }
 

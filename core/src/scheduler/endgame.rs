@@ -68,7 +68,7 @@ impl Scheduler {
         let parents = sample.iter().map(|entry| entry.row).filter_map(|parent| {
             let member = swarm.member(parent).filter(|_| swarm.has(parent, grant.piece))?;
             let host = self.hosts.get(member.host)?;
-            let rate = self.rate_of(member.host, child_host)?;
+            let rate = self.known_rate(member.host, child_host)?;
             let needs = Duration::from_micros(bytes.saturating_mul(1000) / u64::from(rate.get()));
             let is_faster = grant.rate.is_some_and(|slow| slow.get() < rate.get() / GAIN.0 * GAIN.1);
             let is_gain = is_late || (is_faster && needs * GAIN.0 < (grant.due - now) * GAIN.1);

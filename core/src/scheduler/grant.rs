@@ -19,8 +19,8 @@ const NEWS_TERM: u32 = 5;
 /// The longest a transfer that moves may take, in terms of the first one.
 const LONGEST: u32 = 10;
 
-/// What passes on a piece as it arrives was held up by that if it ended this part of its time after the
-/// piece was whole, or sooner: it had caught up with what fed it.
+/// What passes on a piece as it arrives was held up by that if less than one part of its time in so many was
+/// left once the piece was whole: it had caught up with what fed it.
 const CAUGHT_UP_PART: u32 = 8;
 
 impl Scheduler {
@@ -36,7 +36,7 @@ impl Scheduler {
         let rate = self.rate_of(from.host, to.host);
         let (due, late, deadline) = self.grant_terms(now, from.host, to.host, bytes);
         let up_share = self.hosts[from.host].upload.take(now, rate, 0);
-        let down_share = self.hosts[to.host].download.take(now, rate, self.swarms[swarm].pace);
+        let down_share = self.hosts[to.host].download.take(now, rate, self.swarms[swarm].usual.rate());
         let grant = Grant {
             swarm,
             from_row,
@@ -72,6 +72,13 @@ impl Scheduler {
     /// What a transfer can be expected to bring: no more than either lane carries, as far as that is known.
     pub(super) fn rate_of(&self, from: HostKey, to: HostKey) -> Option<NonZeroU32> {
         let lanes = [self.hosts[from].upload.sure_width(), self.hosts[to].download.sure_width()];
+        lanes.into_iter().flatten().min()
+    }
+
+    /// What a transfer brings at least, as far as the widths are known; sure or not, both are no wider than
+    /// that.
+    pub(super) fn known_rate(&self, from: HostKey, to: HostKey) -> Option<NonZeroU32> {
+        let lanes = [self.hosts[from].upload.width(), self.hosts[to].download.width()];
         lanes.into_iter().flatten().min()
     }
 
@@ -135,7 +142,7 @@ impl Scheduler {
         self.peers[grant.child].inbound.retain(|inbound| inbound.grant != key);
         let bytes = if is_done { self.bytes_of(grant.swarm, grant.piece) } else { 0 };
         if let (Some(rate), 0) = (grant.rate, grant.hops) {
-            self.swarms[grant.swarm].note_pace(rate.get());
+            self.swarms[grant.swarm].usual.note_rate(rate.get());
         }
         let is_held_up = grant.fed.is_none_or(|fed| (now - fed) * CAUGHT_UP_PART < now - grant.began);
         self.hosts[grant.from].upload.note(now, grant.began, bytes, is_held_up);

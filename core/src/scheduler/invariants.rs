@@ -94,6 +94,7 @@ impl Scheduler {
             let swarm = &self.swarms[parent.swarm];
             let has = swarm.has(parent.row, grant.piece) || swarm.expects(parent.row, grant.piece);
             assert!(has, "I5: {grant:?}");
+            assert_eq!(grant.fed.is_some(), swarm.has(parent.row, grant.piece), "I5: fed: {grant:?}");
             assert!(swarm.expects(child.row, grant.piece), "I4: not expected: {grant:?}");
             let mut upstream: PeerKey = grant.parent;
             for _ in 0..self.grants.len() {

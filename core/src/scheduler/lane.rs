@@ -43,7 +43,7 @@ pub(super) struct Lane {
     ended: u8,
     /// Whether one of them was held up by what fed it: then the window says how much at least.
     is_held_up: bool,
-    /// Whether the width was ever seen in a window without such a one.
+    /// Whether a window ever passed without such a one.
     is_sure: bool,
 }
 
@@ -70,6 +70,11 @@ impl Lane {
         self.used < self.limit && (is_fixed || self.used == 0 || self.filled + SLACK <= WHOLE * self.overlap as u32)
     }
 
+    /// Whether a second transfer may begin whatever the first fills.
+    pub(super) const fn has_room_beside_one(&self) -> bool {
+        self.used < 2 && self.used < self.limit
+    }
+
     pub(super) const fn limit(&self) -> u32 {
         self.limit
     }
@@ -81,7 +86,8 @@ impl Lane {
 
     /// The width, unless all there is to go by is transfers that something slow fed. Whoever took these for
     /// what the lane can do would let two others in where one fills it; each would end at half the rate, the
-    /// lanes at their other ends would look that narrow, and nothing would ever show that they are not.
+    /// lanes at their other ends would look that narrow, and nothing would ever show that they are not. What is
+    /// too narrow does harm as the rate of a transfer alone: as what that rate is a part of, it leaves less room.
     pub(super) fn sure_width(&self) -> Option<NonZeroU32> {
         self.width().filter(|_| self.is_sure)
     }
@@ -165,7 +171,7 @@ fn part(bytes: u64, inside: u64, took: u64) -> u64 {
 mod tests {
     use alloc::vec::Vec;
 
-    use super::Lane;
+    use super::{Lane, WINDOW};
     use crate::time::{Duration, Instant};
 
     const MIB: u64 = 1 << 20;
@@ -229,15 +235,20 @@ mod tests {
 
     #[test]
     fn what_is_held_up_says_nothing_of_the_width() {
-        let mut lane = Lane::new(4);
-        let mut now = Instant::ZERO;
-        for pace in [100_000, 900_000, 900_000, 900_000] {
-            let share = lane.take(now, None, 0);
-            lane.release(share);
-            let began = now;
-            now += Duration::from_micros(pace);
-            lane.note(now, began, MIB, pace > 100_000);
-        }
-        assert_eq!(lane.alone_us(MIB), Some(100_007));
+        // After one that took 0.1 s, so many windows of slow ones; something is under way all the time.
+        let alone_us = |is_held_up: bool| {
+            let (mut lane, mut now) = (Lane::new(4), Instant::ZERO);
+            lane.take(now, None, 0);
+            for pace in core::iter::once(100_000).chain([900_000; 3 * WINDOW as usize]) {
+                let share = lane.take(now, None, 0);
+                lane.release(share);
+                let began = now;
+                now += Duration::from_micros(pace);
+                lane.note(now, began, MIB, is_held_up && pace > 100_000);
+            }
+            lane.alone_us(MIB).unwrap()
+        };
+        assert_eq!(alone_us(true), 100_007);
+        assert!(alone_us(false) > 103_000);
     }
 }

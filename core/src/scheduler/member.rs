@@ -24,6 +24,8 @@ pub(super) struct Member {
     pub(super) is_escaping: bool,
     /// Whether it reads in order.
     pub(super) is_in_order: bool,
+    /// Whether it is behind the others and the end is near.
+    pub(super) is_behind: bool,
     /// When it joined, or last got a piece.
     pub(super) served: Instant,
     /// The piece it was last granted.
@@ -51,6 +53,7 @@ impl Member {
             is_wanting: false,
             is_escaping: false,
             is_in_order: false,
+            is_behind: false,
             served: now,
             near: 0,
             last_child: Row::MAX,

@@ -50,7 +50,9 @@ impl Scheduler {
             self.peer_left(now, peer);
         }
         self.work.retain(|work| !matches!(work, Work::Serve(host) if *host == key));
-        self.hosts.remove(key);
+        if let Some(host) = self.hosts.remove(key) {
+            *host = Host::new(host.info, now); // What was said of it would stay until its slot is used again.
+        }
         self.host_keys.remove(&id);
         self.seeds.retain(|seed| *seed != key);
         if !self.pairs.is_empty() {
@@ -364,7 +366,7 @@ impl Scheduler {
     /// A peer has a piece from now on: it may be done, and it may have something for others.
     pub(super) fn piece_held(&mut self, now: Instant, seat: Seat, piece: PieceNumber) {
         let swarm = &mut self.swarms[seat.swarm];
-        swarm.note_held(now, seat.row, piece);
+        swarm.note_held(now, seat.row, piece, self.config.last_pieces);
         let Some((key, host)) = swarm.member(seat.row).map(|member| (member.peer, member.host)) else { return };
         if let Some(puller) = self.peers[key].puller.as_mut() {
             puller.claims.remove(piece);

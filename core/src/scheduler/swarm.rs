@@ -9,6 +9,7 @@ use super::member::Member;
 use super::pool::{Entry, Pool, PoolKind};
 use super::rows::Rows;
 use super::seeding::SourceBook;
+use super::usual::Usual;
 use super::zone::ZoneBook;
 use crate::id::{PieceDigest, TaskId};
 use crate::lifecycle::TaskState;
@@ -55,8 +56,7 @@ pub(super) struct Swarm {
     pub(super) moved: Instant,
     /// Transfers begun a second time because the first was slow.
     pub(super) second_starts: u64,
-    /// What a transfer brings, smoothed over many, in bytes a millisecond; 0 while unknown.
-    pub(super) pace: u32,
+    pub(super) usual: Usual,
     pub(super) source: SourceBook,
     /// Members that pull.
     pub(super) pullers: Vec<PeerKey>,
@@ -94,7 +94,7 @@ impl Swarm {
             reassured: now,
             moved: now,
             second_starts: 0,
-            pace: 0,
+            usual: Usual::default(),
             source: SourceBook::new(false, now),
             pullers: Vec::new(),
             has_new_parent: false,
@@ -178,11 +178,6 @@ impl Swarm {
         }
     }
 
-    /// A transfer has ended that was expected to bring `rate` bytes a millisecond.
-    pub(super) const fn note_pace(&mut self, rate: u32) {
-        self.pace = if self.pace == 0 { rate } else { ((self.pace as u64 * 63 + rate as u64) / 64) as u32 };
-    }
-
     /// Number of pieces known so far: all, once the plan is closed.
     pub(super) fn piece_count(&self) -> u32 {
         self.plan.and_then(|plan| plan.count()).unwrap_or_else(|| self.availability.count())
@@ -252,11 +247,15 @@ impl Swarm {
         }
     }
 
-    /// The row has got a piece at `now`.
-    pub(super) fn note_held(&mut self, now: Instant, row: Row, piece: PieceNumber) {
+    /// The row has got a piece at `now`; the end is near when `last` are left.
+    pub(super) fn note_held(&mut self, now: Instant, row: Row, piece: PieceNumber, last: u32) {
         self.set_held(row, piece);
         self.moved = now;
         self.note_news(now, row);
+        let count = self.plan.and_then(|plan| plan.count()).unwrap_or(u32::MAX);
+        if let Some(member) = self.members[row as usize].as_mut().filter(|member| !member.is_seed) {
+            member.is_behind = self.usual.is_behind(member.progress(), count, last);
+        }
     }
 
     /// Something came for this row.

@@ -94,6 +94,13 @@ fn idle_parents_take_over_what_slow_uplinks_would_take_long_to_send() {
 }
 
 #[test]
+fn whoever_fell_behind_takes_two_at_once_at_the_end() {
+    let plan = Plan { jitter_percent: 60, ..swarm() };
+    let (with, without) = with_and_without(&plan, |plan| plan.config.last_pieces = 0);
+    assert!(with + 0.02 < without, "{with} against {without}");
+}
+
+#[test]
 fn what_a_slow_source_fed_does_not_leave_the_swarm_at_half_its_pace() {
     for seed in 1..=40 {
         let ratio = |at_once| des::run(Plan { seed, ..scenario::connections(at_once) }, |_, _| {}).ratio;
