@@ -75,10 +75,10 @@ fn ring(c: &mut Criterion) {
 fn bucket(c: &mut Criterion) {
     let mut bucket = TokenBucket::new(Instant::ZERO, Some(1 << 30), 1 << 20);
     let mut now = Instant::ZERO;
-    c.bench_function("TokenBucket/reserve", |b| {
+    c.bench_function("TokenBucket/try_take", |b| {
         b.iter(|| {
             now += Duration::from_micros(10);
-            bucket.reserve(now, black_box(16_384))
+            bucket.try_take(now, black_box(16_384))
         });
     });
 }

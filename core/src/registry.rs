@@ -173,7 +173,7 @@ impl Registry {
             members: BTreeMap::new(),
             names: BTreeMap::new(),
             jobs: stored.jobs,
-            job_rate: TokenBucket::new(now, Some(rate), rate),
+            job_rate: job_bucket(now, rate),
             changed: BTreeSet::new(),
             ready: BTreeSet::new(),
             outbox: Outbox::new(),
@@ -338,7 +338,7 @@ impl Registry {
         let said = said.and_then(|cluster| cluster.limits.job_rate_limit_per_sec);
         let rate = u64::from(said.unwrap_or(self.config.job_rate_limit_per_sec));
         if self.job_rate.rate() != Some(rate) {
-            self.job_rate = TokenBucket::new(now, Some(rate), rate);
+            self.job_rate = job_bucket(now, rate);
         }
     }
 
@@ -425,4 +425,9 @@ impl Machine for Registry {
     fn check_invariants(&self) {
         self.check();
     }
+}
+
+/// Lets a second's jobs come at once: one may pass beyond the burst.
+fn job_bucket(now: Instant, rate_per_sec: u64) -> TokenBucket {
+    TokenBucket::new(now, Some(rate_per_sec), rate_per_sec.saturating_sub(1))
 }

@@ -49,7 +49,7 @@ use membership::Links;
 use source::SourceClient;
 use store::{Room, Store, StoredTask};
 use sums::Sums;
-use throttle::{Limit, Throttle, limit};
+use throttle::{Limit, Throttle};
 use upload::{Desk, PieceServer};
 
 /// Names of this host remembered.
@@ -332,12 +332,12 @@ pub async fn run(
         jobs: Mutex::default(),
         names: Mutex::default(),
         sums: Sums::default(),
-        upload_limit: limit(now, config.upload.rate_limit.map(|rate| rate.bytes_per_sec())),
+        upload_limit: Limit::new(now, config.upload.rate_limit.map(|rate| rate.bytes_per_sec())),
         task_rate: Mutex::new(config.download.task_rate_limit.map(|rate| rate.bytes_per_sec())),
         admissions: Admissions::default(),
         rules: Mutex::default(),
-        download_limit: limit(now, config.download.rate_limit.map(|rate| rate.bytes_per_sec())),
-        source_limit: limit(now, config.download.source_rate_limit.map(|rate| rate.bytes_per_sec())),
+        download_limit: Limit::new(now, config.download.rate_limit.map(|rate| rate.bytes_per_sec())),
+        source_limit: Limit::new(now, config.download.source_rate_limit.map(|rate| rate.bytes_per_sec())),
         incarnation: env.seed_for("incarnation"),
         store,
         env: env.clone(),

@@ -251,8 +251,7 @@ impl Registry {
         if spec.clusters.iter().any(|id| !self.clusters.contains_key(id)) {
             return Err(Refusal::UnknownCluster);
         }
-        if self.job_rate.reserve(now, 1) > now {
-            self.job_rate.refund(1);
+        if self.job_rate.try_take(now, 1).is_err() {
             return Err(Refusal::TooFast);
         }
         self.make_job_room()?;

@@ -1,12 +1,12 @@
 //! Properties of the parts against simple models.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use df_core::hash_ring::HashRing;
 use df_core::id::TaskId;
 use df_core::piece::{Availability, Order, PieceNumber, PiecePlan, PieceSet, Selector};
 use df_core::time::{Duration, Instant};
-use df_core::token_bucket::{TokenBucket, reserve_all};
+use df_core::token_bucket::{TokenBucket, try_take_all};
 use df_core::upload_slots::{SlotLimits, UploadSlots};
 use proptest::prelude::*;
 
@@ -103,76 +103,32 @@ proptest! {
         prop_assert!(offered.contains(&chosen.get()));
     }
 
-    /// Over every window: bytes ≤ rate × window + burst + one request, to the microsecond.
     #[test]
-    fn a_bucket_keeps_its_rate_over_every_window(
-        rate in 1_u64..10_000_000,
-        burst in 0_u64..100_000,
-        requests in prop::collection::vec((0_u64..200_000, 1_u64..50_000), 1..60),
+    fn a_hierarchy_keeps_every_rate_over_every_window_though_rates_change(
+        host in limit(), tasks in prop::collection::vec(limit(), 1..6),
+        requests in prop::collection::vec((0_usize..6, 0_u64..200_000, 1_u64..20_000), 1..60),
+        changes in prop::collection::vec((0_usize..7, 0_u64..4_000_000, 500_u64..200_000), 0..6),
     ) {
-        let mut bucket = TokenBucket::new(Instant::ZERO, Some(rate), burst);
-        let mut now = Instant::ZERO;
-        let mut passed: Vec<(u64, u64)> = Vec::new();
-        for (pause, bytes) in requests {
-            now += Duration::from_micros(pause);
-            passed.push((bucket.reserve(now, bytes).as_micros(), bytes));
-        }
-        prop_assert!(passed.windows(2).all(|w| w[0].0 <= w[1].0), "in the order of asking");
-        for from in 0..passed.len() {
-            let mut sum = 0_u128;
-            let mut largest = 0_u128;
-            for to in from..passed.len() {
-                sum += u128::from(passed[to].1);
-                largest = largest.max(passed[to].1.into());
-                // Instants are whole microseconds, rounded up.
-                let window = u128::from(passed[to].0 - passed[from].0) + 1;
-                let allowed = u128::from(rate) * window + (u128::from(burst) + largest) * 1_000_000;
-                prop_assert!(sum * 1_000_000 <= allowed, "{sum} bytes in {window} µs");
-            }
-        }
-    }
-
-    #[test]
-    fn a_rate_changed_live_holds_from_then_on_and_what_waits_is_not_forgotten(
-        first in 1_000_u64..1_000_000,
-        second in 1_000_u64..1_000_000,
-        sizes in prop::collection::vec(1_u64..10_000, 1..60),
-        change in 0_usize..60,
-    ) {
-        let mut bucket = TokenBucket::new(Instant::ZERO, Some(first), 0);
-        let change = change.min(sizes.len());
-        let owed = sizes[..change].iter().fold(Instant::ZERO, |_, bytes| bucket.reserve(Instant::ZERO, *bytes));
-        bucket.set_rate(Instant::ZERO, Some(second));
-        let last = sizes[change..].iter().fold(owed, |_, bytes| bucket.reserve(Instant::ZERO, *bytes));
-        let total: u64 = if change == sizes.len() { 0 } else { sizes.iter().sum() };
-        let allowed = u128::from(second) * u128::from(last.as_micros());
-        // All that was asked for, before and after, is paid for at the new rate, to the microsecond.
-        prop_assert!(u128::from(total) * 1_000_000 <= allowed + u128::from(second) * 2);
+        let mut hierarchy = Hierarchy::new(host, &tasks);
+        hierarchy.run(&requests, changes);
+        hierarchy.buckets.iter().for_each(Bucket::check);
+        let passed: usize = hierarchy.buckets[0].passed.len();
+        prop_assert_eq!(passed, requests.len(), "everything passes in the end");
     }
 
     #[test]
     fn a_bucket_wastes_nothing(rate in 1_000_u64..1_000_000, sizes in prop::collection::vec(1_u64..10_000, 1..50)) {
         let mut bucket = TokenBucket::new(Instant::ZERO, Some(rate), 0);
-        let total: u64 = sizes.iter().sum();
-        let end = sizes.iter().fold(Instant::ZERO, |_, bytes| bucket.reserve(Instant::ZERO, *bytes));
-        prop_assert_eq!(u128::from(end.as_micros()), (u128::from(total) * 1_000_000).div_ceil(rate.into()));
-    }
-
-    #[test]
-    fn a_hierarchy_is_as_strict_as_each_of_its_buckets(
-        rates in prop::collection::vec(1_000_u64..100_000, 1..4),
-        sizes in prop::collection::vec(1_u64..5_000, 1..30),
-    ) {
-        let mut buckets: Vec<TokenBucket> =
-            rates.iter().map(|rate| TokenBucket::new(Instant::ZERO, Some(*rate), 0)).collect();
-        let slowest = rates.iter().copied().min().unwrap();
-        let mut alone = TokenBucket::new(Instant::ZERO, Some(slowest), 0);
-        for bytes in sizes {
-            prop_assert_eq!(
-                reserve_all(&mut buckets, Instant::ZERO, bytes),
-                alone.reserve(Instant::ZERO, bytes)
-            );
+        let mut now = Instant::ZERO;
+        for bytes in &sizes {
+            now = bucket.ready_at(now);
+            prop_assert_eq!(bucket.try_take(now, *bytes), Ok(()));
         }
+        let total: u64 = sizes.iter().sum();
+        // Instants are whole microseconds, rounded up.
+        let (paid, least) = (u128::from(bucket.ready_at(now).as_micros()), u128::from(total) * 1_000_000);
+        let least = least.div_ceil(rate.into());
+        prop_assert!((least..=least + sizes.len() as u128).contains(&paid), "{paid} µs for {total} bytes");
     }
 
     #[test]
@@ -228,5 +184,100 @@ proptest! {
             prop_assert!(before == lost || rest.owner(&task) == Some(before));
             prop_assert_eq!(all.owners(&task).count(), names.len());
         }
+    }
+}
+
+/// A rate in bytes per second, and a burst in bytes.
+fn limit() -> impl Strategy<Value = (u64, u64)> {
+    (500_u64..200_000, 0_u64..50_000)
+}
+
+/// A bucket, and what its limit promises: all that passed, and since when each rate held.
+struct Bucket {
+    bucket: TokenBucket,
+    burst: u64,
+    rates: Vec<(u64, u64)>,
+    passed: Vec<(u64, u64)>,
+}
+
+impl Bucket {
+    fn new((rate, burst): (u64, u64)) -> Self {
+        let bucket = TokenBucket::new(Instant::ZERO, Some(rate), burst);
+        Self { bucket, burst, rates: vec![(0, rate)], passed: Vec::new() }
+    }
+
+    /// Millionths of bytes that the rates allow in a window, without burst and request.
+    fn allowed(&self, from: u64, to: u64) -> u128 {
+        let ends = self.rates.iter().skip(1).map(|(since, _)| *since).chain([u64::MAX]);
+        let parts = self.rates.iter().zip(ends).map(|((since, rate), end)| {
+            let inside = end.min(to).saturating_sub(from.max(*since));
+            u128::from(inside) * u128::from(*rate)
+        });
+        parts.sum()
+    }
+
+    /// Over every window: bytes ≤ rate × window + burst + one request.
+    fn check(&self) {
+        for (at, (from, _)) in self.passed.iter().enumerate() {
+            let (mut sum, mut largest) = (0, 0);
+            for (to, bytes) in &self.passed[at..] {
+                sum += bytes;
+                largest = largest.max(*bytes);
+                let allowed = self.allowed(*from, *to) + u128::from(self.burst + largest) * 1_000_000;
+                assert!(u128::from(sum) * 1_000_000 <= allowed, "{sum} bytes from {from} to {to} µs");
+            }
+        }
+    }
+}
+
+/// A host's bucket and those of its tasks, and those whose turn it is.
+struct Hierarchy {
+    buckets: Vec<Bucket>,
+    now: u64,
+}
+
+impl Hierarchy {
+    fn new(host: (u64, u64), tasks: &[(u64, u64)]) -> Self {
+        Self { buckets: [host].iter().chain(tasks).copied().map(Bucket::new).collect(), now: 0 }
+    }
+
+    /// Each request (task, after a pause, bytes) waits at most for those of its own task and for its turn at the
+    /// host; each change (bucket, at, rate) happens on time.
+    fn run(&mut self, requests: &[(usize, u64, u64)], mut changes: Vec<(usize, u64, u64)>) {
+        changes.sort_by_key(|(_, at, _)| *at);
+        let mut queues = vec![VecDeque::new(); self.buckets.len()];
+        let mut arrival = 0;
+        for (task, pause, bytes) in requests {
+            arrival += pause;
+            queues[1 + task % (self.buckets.len() - 1)].push_back((arrival, *bytes));
+        }
+        let mut changes = changes.into_iter().peekable();
+        while queues.iter().any(|queue| !queue.is_empty()) {
+            while let Some((which, _, rate)) = changes.next_if(|(_, at, _)| *at <= self.now) {
+                let bucket = which % self.buckets.len();
+                self.buckets[bucket].rates.push((self.now, rate));
+                self.buckets[bucket].bucket.set_rate(Instant::from_micros(self.now), Some(rate));
+            }
+            let tries = (1..queues.len()).filter_map(|task| self.try_first(task, &mut queues[task]));
+            let next = tries.min().unwrap_or(u64::MAX);
+            self.now = changes.peek().map_or(next, |(_, at, _)| next.min(*at)).max(self.now);
+        }
+    }
+
+    /// Lets what it can of a task's queue pass; answers when to try again.
+    fn try_first(&mut self, task: usize, queue: &mut VecDeque<(u64, u64)>) -> Option<u64> {
+        while let Some((arrival, bytes)) = queue.front().copied() {
+            if self.now < arrival {
+                return Some(arrival);
+            }
+            let [host, task] = self.buckets.get_disjoint_mut([0, task]).unwrap();
+            let now = Instant::from_micros(self.now);
+            if let Err(at) = try_take_all(&mut [&mut task.bucket, &mut host.bucket], now, bytes) {
+                return Some(at.as_micros());
+            }
+            [host, task].into_iter().for_each(|bucket| bucket.passed.push((self.now, bytes)));
+            queue.pop_front();
+        }
+        None
     }
 }

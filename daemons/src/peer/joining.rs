@@ -10,7 +10,8 @@ use df_core::piece::Order;
 
 use super::job::{Job, JobOptions};
 use super::store::Label;
-use super::{JOB_LIMIT, Jobs, Peer, READER_WINDOW, limit, whole};
+use super::throttle::Limit;
+use super::{JOB_LIMIT, Jobs, Peer, READER_WINDOW, whole};
 use crate::sync::lock;
 
 /// Somebody's interest in a job; the last one to go closes it.
@@ -59,7 +60,7 @@ impl Peer {
             self.0.env.blocking(move || peer.intact(&task).map_or_else(|| store.task_or_new(&task, &label), Ok));
         let stored = stored.await?;
         let rate = rate_bytes_per_sec.or_else(|| self.task_rate());
-        let job = Arc::new(Job::new(request, stored, options, limit(self.0.env.clock.now(), rate)));
+        let job = Arc::new(Job::new(request, stored, options, Limit::new(self.0.env.clock.now(), rate)));
         if job.stored.is_complete() {
             return self.join_complete(job).await;
         }

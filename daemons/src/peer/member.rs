@@ -131,7 +131,7 @@ impl Member for Node {
         // Nothing is wrong: all of it holds from now on.
         let now = self.peer.env().clock.now();
         let limits = [(&inner.upload_limit, upload), (&inner.download_limit, download), (&inner.source_limit, source)];
-        limits.into_iter().for_each(|(limit, rate)| lock(limit).set_rate(now, rate));
+        limits.into_iter().for_each(|(limit, rate)| limit.set_rate(now, rate));
         *lock(&inner.task_rate) = task;
         *lock(&inner.rules) = Arc::new(rules);
         inner.links.change(&self.peer, &self.host, &self.stop, &schedulers);
