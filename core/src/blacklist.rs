@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::planted::{Bug, is_planted};
-use crate::time::{Duration, Instant, micros};
+use crate::time::{Duration, Instant};
 
 /// When somebody is listed, and for how long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,10 +14,11 @@ pub struct BlacklistPolicy {
     pub point_threshold: u32,
     /// Most points one accuser can contribute: 1 makes the threshold a number of distinct accusers.
     pub points_per_accuser_limit: u32,
-    /// Whether the accusers must also outnumber the successes of about a window. With it, a
-    /// minority cannot list somebody who serves the majority well.
+    /// Whether the accusers must also outnumber those it served well in the last window in which anybody
+    /// used it, and half of those before. With it, a minority cannot list somebody who serves the
+    /// majority well, nor one whom nobody needed for a while.
     pub needs_majority: bool,
-    /// How long accusations and vouchers count.
+    /// How long accusations count, and how long it takes until vouchers count half while it is used.
     pub window: Duration,
     /// How long the first listing lasts; each further one twice as long.
     pub term: Duration,
@@ -88,25 +89,32 @@ struct Accusation<A> {
     at: Instant,
 }
 
-/// Successes, halved each window, not counting one party twice in a row: constant in size, since
-/// every good transfer passes here.
+/// Successes, not counting one party twice in a row: constant in size, since every good transfer passes here.
+///
+/// They age by windows in which something is said, not by time: whom nobody used for an hour is as good as
+/// it was, and a few who come then with accusations are as few as before.
 #[derive(Clone, Copy, Debug)]
 struct Vouchers<A> {
     last: Option<A>,
-    count: u32,
+    /// In the present window.
+    latest: u32,
+    /// In the one before, and half as many as there were when that began.
+    older: u32,
+    /// When the present window began: with the first word in it.
     since: Instant,
 }
 
 impl<A: Copy + Eq> Record<A> {
     /// A blameless record.
     pub const fn new(now: Instant) -> Self {
-        Self { vouchers: Vouchers { last: None, count: 0, since: now }, guilt: None }
+        Self { vouchers: Vouchers { last: None, latest: 0, older: 0, since: now }, guilt: None }
     }
 
     /// `by` accuses. True if this lists the party (who was not listed before).
     pub fn accuse(&mut self, now: Instant, by: A, points: u32, policy: &BlacklistPolicy) -> bool {
         self.decay(now, policy);
-        let vouchers = self.vouchers.count;
+        self.vouchers.begin(now, policy.window);
+        let vouchers = self.vouchers.count();
         self.guilt.get_or_insert_with(|| Box::new(Guilt::new(now))).accuse(now, by, points, vouchers, policy)
     }
 
@@ -115,10 +123,10 @@ impl<A: Copy + Eq> Record<A> {
         if let Some(guilt) = &mut self.guilt {
             guilt.accusers.retain(|accuser| accuser.by != by);
         }
-        self.vouchers.decay(now, policy.window);
+        self.vouchers.begin(now, policy.window);
         if self.vouchers.last != Some(by) {
             self.vouchers.last = Some(by);
-            self.vouchers.count = self.vouchers.count.saturating_add(1);
+            self.vouchers.latest = self.vouchers.latest.saturating_add(1);
         }
     }
 
@@ -140,7 +148,6 @@ impl<A: Copy + Eq> Record<A> {
 
     /// Brings the record up to `now`. True if a listing ended by this.
     pub fn decay(&mut self, now: Instant, policy: &BlacklistPolicy) -> bool {
-        self.vouchers.decay(now, policy.window);
         let Some(guilt) = &mut self.guilt else { return false };
         guilt.accusers.retain(|accusation| now - accusation.at < policy.window);
         let was_listed = guilt.listed_until.is_some();
@@ -218,11 +225,15 @@ impl<A: Copy + Eq> Guilt<A> {
 }
 
 impl<A> Vouchers<A> {
-    fn decay(&mut self, now: Instant, window: Duration) {
-        let windows = micros(now - self.since) / micros(window).max(1);
-        if windows > 0 {
-            self.count = self.count.checked_shr(u32::try_from(windows).unwrap_or(u32::MAX)).unwrap_or(0);
-            self.since = now;
+    const fn count(&self) -> u32 {
+        self.older.saturating_add(self.latest)
+    }
+
+    /// Something is said: if the window is over, another one begins.
+    fn begin(&mut self, now: Instant, window: Duration) {
+        if now - self.since >= window {
+            self.older = (self.older / 2).saturating_add(self.latest);
+            (self.latest, self.since) = (0, now);
         }
     }
 }
@@ -381,6 +392,22 @@ mod tests {
         (100..120).for_each(|happy| list.vouch(secs(0), happy));
         assert!((0..20).all(|accuser| !list.accuse(secs(1), accuser, HARD_FAILURE)));
         assert!(list.accuse(secs(1), 20, HARD_FAILURE), "a majority can");
+    }
+
+    #[test]
+    fn whom_nobody_used_for_long_is_not_listed_by_the_few_who_come_first() {
+        let mut list = Global::new();
+        (100..120).for_each(|happy| list.vouch(secs(0), happy));
+        assert!((0..20).all(|accuser| !list.accuse(secs(8 * 60), accuser, HARD_FAILURE)));
+        assert!(list.accuse(secs(8 * 60), 20, HARD_FAILURE), "a majority can");
+    }
+
+    #[test]
+    fn who_served_many_and_then_serves_nobody_well_is_listed_within_minutes() {
+        let mut list = Global::new();
+        (100..1100).for_each(|happy| list.vouch(secs(0), happy));
+        let listed = (1..).find(|minute| (0..5).any(|accuser| list.accuse(secs(minute * 60), accuser, HARD_FAILURE)));
+        assert_eq!(listed, Some(9));
     }
 
     #[test]
