@@ -51,7 +51,7 @@ fn availability(c: &mut Criterion) {
         });
         let candidates: PieceSet = content.pieces().filter(|_| rng.chance(1, 2)).collect();
         group.bench_function(BenchmarkId::new("choose the rarest of half", pieces), |b| {
-            let selector = Selector { near: pieces / 2, coin: true, order: Order::RarestFirst };
+            let selector = Selector { near: pieces / 2, coin: true, order: Order::RarestFirst, common: 0 };
             b.iter(|| selector.choose(&availability, black_box(candidates.words())));
         });
     }

@@ -95,7 +95,7 @@ impl Downloader {
                 }
             }
         }
-        let selector = Selector { near: session.near, coin: self.rng.chance(1, 2), order: session.order };
+        let selector = Selector { near: session.near, coin: self.rng.chance(1, 2), order: session.order, common: 0 };
         let piece = selector.choose(&availability, wanted.words())?;
         let holds = |(host, parent): &(&HostId, &Parent)| usable(host, parent) && parent.held.contains(piece);
         session.parents.iter().find(holds).map(|(host, _)| (piece, *host))

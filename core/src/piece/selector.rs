@@ -14,8 +14,8 @@ pub enum Order {
     /// Rarest first over the whole swarm: spreads fastest.
     #[default]
     RarestFirst,
-    /// For a reader that consumes in order: the first piece inside a window of this many pieces
-    /// after the contiguous prefix, rarest first beyond it.
+    /// For a reader that consumes in order: the first common piece inside a window of this many pieces
+    /// after the contiguous prefix, else the rarest.
     InOrder {
         /// First piece the reader still lacks.
         from: u32,
@@ -38,6 +38,9 @@ pub struct Selector {
     pub coin: bool,
     /// The receiver's order.
     pub order: Order,
+    /// Copies from which on a piece is common. Readers that take one as soon as they can get it keep it from
+    /// spreading, and all wait longer in the end.
+    pub common: u32,
 }
 
 impl Selector {
@@ -51,7 +54,9 @@ impl Selector {
         };
         if let Order::InOrder { from, window } = self.order {
             let end = from.saturating_add(window).min(availability.count());
-            let first = (from..end).map(PieceNumber::from_table).find(|piece| is_candidate(*piece));
+            let is_common = |piece: &PieceNumber| availability.copies(*piece) >= self.common;
+            let mut window = (from..end).map(PieceNumber::from_table);
+            let first = window.find(|piece| is_candidate(*piece) && is_common(piece));
             if first.is_some() {
                 return first;
             }
@@ -86,7 +91,7 @@ mod tests {
             (0..*copies).for_each(|_| availability.add(piece));
         }
         availability.check_invariants();
-        Selector { near, coin, order }.choose(&availability, &[candidates]).map(PieceNumber::get)
+        Selector { near, coin, order, common: 3 }.choose(&availability, &[candidates]).map(PieceNumber::get)
     }
 
     #[test]
@@ -104,5 +109,7 @@ mod tests {
         let order = Order::InOrder { from: 1, window: 2 };
         assert_eq!(choose(&[9, 9, 9, 1], 0b1100, 0, true, order), Some(2));
         assert_eq!(choose(&[9, 9, 9, 1], 0b1001, 0, true, order), Some(3));
+        assert_eq!(choose(&[9, 2, 9, 1], 0b1110, 0, true, order), Some(2), "the first is not common");
+        assert_eq!(choose(&[9, 2, 2, 1], 0b1110, 0, true, order), Some(3), "none is");
     }
 }

@@ -96,7 +96,7 @@ proptest! {
             (0..*copies).for_each(|_| availability.add(piece(number as u32)));
         }
         let set: PieceSet = offered.iter().map(|n| piece(*n)).collect();
-        let selector = Selector { near, coin, order: Order::RarestFirst };
+        let selector = Selector { near, coin, order: Order::RarestFirst, common: 0 };
         let chosen = selector.choose(&availability, set.words()).unwrap();
         let key = |n: u32| (copies[n as usize], n.abs_diff(near));
         prop_assert!(offered.iter().all(|n| key(*n) >= key(chosen.get())));
