@@ -86,6 +86,8 @@ pub struct SchedulerConfig {
     pub takes_over: bool,
     /// So many pieces before the end, a peer that is behind the others may take two at once; 0: never.
     pub last_pieces: u32,
+    /// Whether who is at the source sends nothing that others have when its next piece is about to come.
+    pub keeps_free: bool,
     /// After this long without anything on its way, a peer may be served across zones whatever
     /// there is in its own.
     pub zone_escape: Duration,
@@ -121,6 +123,7 @@ impl Default for SchedulerConfig {
             fills_slots: false,
             takes_over: true,
             last_pieces: 16,
+            keeps_free: true,
             zone_escape: Duration::from_secs(4),
             source_escape: Duration::from_secs(15),
             first_grant_term: Duration::from_secs(30),

@@ -83,6 +83,10 @@ pub const SCENARIOS: &[Scenario] = &[
         1.0,
         || connections(3),
     ),
+    scenario("abreast", "16 peers, 32 pieces from a source no faster than they, jitter 30 %", 1.10, || Plan {
+        jitter_percent: 30,
+        ..connections(1)
+    }),
     scenario("orphans", "the only seed dies after 30 piece times; the swarm fetches the rest itself", 1.40, || Plan {
         seeds_die_after: Some(30.0),
         ..small()

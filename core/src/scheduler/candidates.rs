@@ -97,7 +97,7 @@ impl Scheduler {
             self.prefetch_receiver(parent.swarm, &entry);
             let child = entry.row;
             if self.may_serve(now, member.host, entry.host)
-                && let Some(offer) = self.best_piece(parent.swarm, parent.row, child)
+                && let Some(offer) = self.best_piece(now, parent.swarm, parent.row, child)
             {
                 return Some((child, offer));
             }
@@ -146,8 +146,19 @@ impl Scheduler {
         if !self.may_serve(now, from, to) {
             return None;
         }
-        let offer = self.best_piece(child.swarm, parent, child.row)?;
+        let offer = self.best_piece(now, child.swarm, parent, child.row)?;
         Some((offer, is_seed, load, parent))
+    }
+
+    /// Whoever's host has no room to upload any more is not idle: else the end would seem to have come.
+    pub(super) fn review_idleness(&mut self, now: Instant, host: HostKey) {
+        if self.may_upload(now, &self.hosts[host]) {
+            return;
+        }
+        for at in 0..self.hosts[host].serving.len() {
+            let seat = self.hosts[host].serving[at];
+            self.swarms[seat.swarm].note_pooled(PoolKind::Idle, seat.row, false);
+        }
     }
 
     /// Whether a row belongs in the pool of those who can be given a piece now.

@@ -36,6 +36,7 @@ impl Scheduler {
         let rate = self.rate_of(from.host, to.host);
         let (due, late, deadline) = self.grant_terms(now, from.host, to.host, bytes);
         let up_share = self.hosts[from.host].upload.take(now, rate, 0);
+        self.review_idleness(now, from.host);
         let down_share = self.hosts[to.host].download.take(now, rate, self.swarms[swarm].usual.rate());
         let grant = Grant {
             swarm,

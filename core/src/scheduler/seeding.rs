@@ -87,6 +87,38 @@ pub(super) struct Run {
     /// Pieces whose bytes are arriving.
     pub(super) started: Vec<PieceNumber>,
     touched: Instant,
+    /// When the first and the last that began to arrive did, and how many did.
+    begun: (Instant, Instant),
+    count: u32,
+}
+
+impl Run {
+    const fn new(now: Instant, peer: PeerKey, from: u32, to: Option<u32>) -> Self {
+        Self { peer, from, to, reached: from, started: Vec::new(), touched: now, begun: (now, now), count: 0 }
+    }
+
+    /// A piece begins to arrive.
+    fn begin(&mut self, now: Instant, piece: PieceNumber) {
+        self.touched = now;
+        self.reached = self.reached.max(piece.get() + 1);
+        if !self.started.contains(&piece) {
+            self.started.push(piece);
+            self.begun = (if self.count == 0 { now } else { self.begun.0 }, now);
+            self.count += 1;
+        }
+    }
+
+    /// Whether something that takes `us` would still be under way when the next piece begins to arrive, by the
+    /// pace of those before. Not if that piece is overdue, or there is none.
+    fn interferes(&self, now: Instant, us: Option<u64>, count: Option<u32>) -> bool {
+        let (first, last) = self.begun;
+        if self.count < 2 || self.to.or(count).is_some_and(|end| self.reached >= end) {
+            return false;
+        }
+        let interval = (last - first) / (self.count - 1);
+        let due = last + interval;
+        now < due + interval && us.is_none_or(|us| due < now + Duration::from_micros(us))
+    }
 }
 
 impl SourceBook {
@@ -123,6 +155,11 @@ impl SourceBook {
     /// Whether bytes of the piece are arriving at a peer from the source.
     pub(super) fn brings(&self, peer: PeerKey, piece: PieceNumber) -> bool {
         self.runs.iter().any(|run| run.peer == peer && run.started.contains(&piece))
+    }
+
+    /// Whether a peer had better keep its link free for the next piece from the source than be busy for `us`.
+    pub(super) fn awaits(&self, now: Instant, peer: PeerKey, us: Option<u64>, count: Option<u32>) -> bool {
+        self.runs.iter().any(|run| run.peer == peer && run.interferes(now, us, count))
     }
 
     fn covers(&self, piece: u32) -> bool {
@@ -240,7 +277,7 @@ impl Scheduler {
         if !swarm.source.mandated.contains(&peer) {
             swarm.source.mandated.push(peer);
         }
-        swarm.source.runs.push(Run { peer, from, to, reached: from, started: Vec::new(), touched: now });
+        swarm.source.runs.push(Run::new(now, peer, from, to));
         if swarm.state != TaskState::Running {
             swarm.state = TaskState::Running;
         }

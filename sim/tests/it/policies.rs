@@ -110,6 +110,40 @@ fn what_a_slow_source_fed_does_not_leave_the_swarm_at_half_its_pace() {
 }
 
 #[test]
+fn who_is_at_the_source_keeps_its_link_free_for_the_next_piece() {
+    let nine = |keeps_free| -> f64 {
+        let mut plan = Plan { jitter_percent: 30, ..scenario::connections(1) };
+        plan.config.keeps_free = keeps_free;
+        median((1..=9).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {}).ratio))
+    };
+    let (with, without) = (nine(true), nine(false));
+    assert!(with + 0.01 < without, "{with} against {without}");
+}
+
+#[test]
+fn a_swarm_that_waits_for_the_source_is_not_at_its_end() {
+    let plan = Plan { peers: 6, jitter_percent: 5, ..scenario::connections(1) };
+    // It was 1.002 while those counted as idle who had been a moment before.
+    for seed in 1..=9 {
+        let outcome = des::run(Plan { seed, ..plan.clone() }, |_, _| {});
+        assert!(outcome.ratio < 0.98, "{outcome:?}");
+    }
+}
+
+#[test]
+fn readers_in_order_wait_less_and_the_swarm_no_longer() {
+    let delays = |is_in_order| {
+        let plan = Plan { is_in_order, driver: Driver::Full, ..Plan::new(100, 128) };
+        let outcomes: Vec<_> = (1..=5).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {})).collect();
+        let median = |of: fn(&Outcome) -> f64| median(outcomes.iter().map(of));
+        (median(|outcome| outcome.reader_delay), median(|outcome| outcome.ratio))
+    };
+    let ((with, ratio), (without, other)) = (delays(true), delays(false));
+    assert!(with + 0.8 < without, "{with} against {without}");
+    assert!(ratio < other + 0.02, "{ratio} against {other}");
+}
+
+#[test]
 fn slanderers_and_broken_hosts_do_not_hold_the_seed() {
     let flaws = Flaws { slandering_percent: 10, broken_percent: 10, ..Flaws::default() };
     for outcome in runs(&Plan { flaws, ..swarm() }) {

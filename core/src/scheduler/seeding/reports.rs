@@ -18,11 +18,7 @@ impl Scheduler {
         let swarm = &mut self.swarms[key];
         let Some(piece) = swarm.plan.and_then(|plan| plan.number(piece)) else { return };
         let Some(run) = swarm.source.runs.iter_mut().find(|run| run.peer == peer) else { return };
-        run.touched = now;
-        run.reached = run.reached.max(piece.get() + 1);
-        if !run.started.contains(&piece) {
-            run.started.push(piece);
-        }
+        run.begin(now, piece);
         self.make_room(key, piece.get() + 1);
         let swarm = &mut self.swarms[key];
         if !swarm.has(row, piece) && !swarm.expects(row, piece) {
