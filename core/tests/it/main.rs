@@ -1,9 +1,11 @@
 //! Scenarios and properties of the core, one binary.
 
-mod cached;
+mod desk;
 mod town;
 
+mod cached;
 mod downloader;
+mod matching;
 mod parts;
 mod props;
 mod pulling;
