@@ -346,6 +346,7 @@ fn a_piece_crosses_into_a_zone_about_once() {
     assert!(across <= 4 * 30 + 12, "{across} of {} transfers crossed", town.transfers.len());
 }
 
+/// Nobody in the zone may ask the source, and what the seed has is in the zone already.
 #[test]
 fn a_hung_sole_holder_in_a_zone_is_escaped() {
     let mut town = Town::new(1, 6, 10);
@@ -355,9 +356,13 @@ fn a_hung_sole_holder_in_a_zone_is_escaped() {
     town.start_scheduler();
     town.open(1);
     town.finish(LIMIT);
+    let runs = town.source_runs;
+    (2..7).for_each(|who| town.citizens[who].may_fetch_source = false);
     (2..7).for_each(|who| town.open(who));
-    town.finish(LIMIT);
+    town.finish(Duration::from_secs(30));
     assert!((2..7).all(|who| town.succeeded(who)));
+    assert!(town.scheduler.as_ref().unwrap().rescues().let_across > 0);
+    assert_eq!((town.source_runs, town.source_total()), (runs, 10));
 }
 
 #[test]
