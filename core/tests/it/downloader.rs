@@ -59,12 +59,20 @@ impl Bench {
     }
 
     fn grant(&mut self, grant: u64, piece: u32) -> Vec<Output> {
-        self.tell(Input::Granted { task: TASK, grant: GrantId(grant), piece, parent: PARENT })
+        self.grant_from(PARENT, grant, piece)
+    }
+
+    fn grant_from(&mut self, parent: HostId, grant: u64, piece: u32) -> Vec<Output> {
+        self.tell(Input::Granted { task: TASK, grant: GrantId(grant), piece, parent })
     }
 
     /// Grants a piece and answers the transfer that begins.
     fn begin(&mut self, grant: u64, piece: u32) -> FetchId {
-        match self.grant(grant, piece)[..] {
+        self.begin_from(PARENT, grant, piece)
+    }
+
+    fn begin_from(&mut self, parent: HostId, grant: u64, piece: u32) -> FetchId {
+        match self.grant_from(parent, grant, piece)[..] {
             [Output::FetchPiece { fetch, .. }] => fetch,
             ref other => panic!("{other:?}"),
         }
@@ -200,6 +208,42 @@ fn a_full_disk_fails_the_task_and_nothing_else() {
         ]
     );
     assert_eq!(bench.downloader.open_tasks().count(), 0);
+}
+
+/// What begins from a parent that has everything, once the scheduler is away.
+fn begun_alone(bench: &mut Bench, parent: HostId) -> Vec<u32> {
+    bench.tell(Input::SchedulerLost { task: TASK });
+    let mut outputs = bench.wait();
+    let held = bench.plan.pieces().collect();
+    outputs.extend(bench.tell(Input::ParentTold { task: TASK, parent, held }));
+    outputs.extend(bench.tell(Input::SchedulerLinked { task: TASK }));
+    let begun = |output: Output| match output {
+        Output::FetchPiece { piece, .. } => Some(piece.get()),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(begun).collect()
+}
+
+#[test]
+fn who_fails_with_everybody_serves_nobody_and_asks_nobody_until_a_probe_succeeds() {
+    let mut bench = Bench::new(true);
+    let wrong = true_digest(bench.plan.number(2).unwrap());
+    for parent in 10..14 {
+        assert!(bench.downloader.is_sound(bench.now), "{parent}");
+        let fetch = bench.begin_from(HostId::from_bytes([parent; 16]), parent.into(), 0);
+        bench.tell(Input::FetchEnded { fetch, result: Ok(wrong), elapsed: SHORT });
+    }
+    assert!(!bench.downloader.is_sound(bench.now));
+    let fetch = bench.begin(20, 1);
+    bench.tell(Input::FetchEnded { fetch, result: Err(PieceFailure::Refused), elapsed: SHORT });
+    assert_eq!(begun_alone(&mut bench, PARENT), []);
+    assert!(!bench.downloader.is_sound(bench.now), "the term is not over");
+    bench.now += Duration::from_secs(10);
+    assert!(bench.downloader.is_sound(bench.now));
+    let probe = bench.begin(21, 0);
+    bench.end(probe, 0);
+    bench.tell(Input::PieceKept { task: TASK, piece: bench.plan.number(0).unwrap(), result: Ok(()) });
+    assert_eq!(begun_alone(&mut bench, PARENT).len(), 1);
 }
 
 #[test]
