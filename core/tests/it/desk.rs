@@ -5,8 +5,8 @@ use df_core::id::{HostId, PeerId, PieceDigest, TaskId};
 use df_core::machine::Machine;
 use df_core::piece::{Order, PiecePlan, PieceSet};
 use df_core::scheduler::{
-    Cached, GrantKey, HostInfo, HostKey, HostKind, HostRow, Input, Mode, Output, PeerKey, Registration, RequestId,
-    Scheduler, SchedulerConfig, Zone,
+    Cached, GrantKey, HostInfo, HostKey, HostKind, HostRow, Input, Mode, Output, PeerKey, PieceFailure, Registration,
+    RequestId, Scheduler, SchedulerConfig, Zone,
 };
 use df_core::time::{Duration, Instant};
 
@@ -90,6 +90,14 @@ impl Desk {
     pub(crate) fn finish(&mut self, granted: Granted) {
         self.take(granted.grant);
         self.tell(Input::PieceFinished { grant: granted.grant });
+    }
+
+    /// All transfers to a child fail, and those granted then, until nothing more is.
+    pub(crate) fn fail_all(&mut self, child: PeerKey) {
+        while let Some(granted) = self.to(child).pop() {
+            self.take(granted.grant);
+            self.tell(Input::PieceFailed { grant: granted.grant, failure: PieceFailure::Corrupt });
+        }
     }
 
     pub(crate) fn host(&mut self, kind: HostKind, upload_limit: u32) -> HostKey {

@@ -5,6 +5,7 @@ mod town;
 
 mod cached;
 mod downloader;
+mod isolation;
 mod matching;
 mod parts;
 mod props;
