@@ -1,6 +1,7 @@
 //! Scenarios of whole swarms: what the machines do together.
 
 use df_core::downloader::DownloadFailure;
+use df_core::id::HostId;
 use df_core::scheduler::{SchedulerConfig, SourceFailure, Zone};
 use df_core::time::Duration;
 
@@ -125,7 +126,35 @@ fn a_slanderer_gets_nobody_listed_and_isolates_itself() {
     town.open_all();
     let done = |town: &Town| town.ordinary().filter(|who| *who != 5).all(|who| town.succeeded(who));
     town.run_until(LIMIT, done);
-    assert_eq!(town.listed, []);
+    assert_eq!((&town.listed[..], isolated(&town)), (&[][..], vec![town.citizens[5].id]));
+}
+
+fn isolated(town: &Town) -> Vec<HostId> {
+    let rows = town.scheduler.as_ref().unwrap().host_rows(town.now);
+    rows.filter(|row| row.is_isolated).map(|row| row.info.id).collect()
+}
+
+/// Neither seed nor source can hide that it is left out: in the end it alone has the content.
+#[test]
+fn a_host_that_failed_with_everybody_is_probed_once_it_is_well_and_takes_part_again() {
+    let (ill, newcomer) = (5, 12);
+    let mut town = Town::new(1, 12, 20);
+    [ill, newcomer].into_iter().for_each(|who| town.citizens[who].may_fetch_source = false);
+    town.citizens[ill].manner = Manner::Slanderer;
+    (1..12).for_each(|who| town.open(who));
+    town.run_until(LIMIT, |town| (1..12).filter(|who| *who != ill).all(|who| town.succeeded(who)));
+    assert_eq!(isolated(&town), [town.citizens[ill].id]);
+    town.kill(0);
+    town.citizens[ill].manner = Manner::Honest;
+    town.finish(LIMIT);
+    assert!(town.succeeded(ill), "{}", town.progress());
+    town.run_for(Duration::from_secs(1));
+    assert_eq!(isolated(&town), []);
+    (1..12).filter(|who| *who != ill).for_each(|who| town.kill(who));
+    town.open(newcomer);
+    town.finish(LIMIT);
+    assert!(town.succeeded(newcomer), "{}", town.progress());
+    assert_eq!(town.source_total(), 20);
 }
 
 #[test]
