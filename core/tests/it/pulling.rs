@@ -368,6 +368,49 @@ fn a_failed_parent_is_offered_last_and_only_its_accuser_is_told_otherwise() {
     assert_eq!(bench.scheduler.offered(other).count(), 2, "nobody else hears of it");
 }
 
+/// Native holders of three pieces.
+fn native_holders(bench: &mut Bench, count: usize) -> Vec<PeerKey> {
+    let mut holders = vec![bench.native_holder(HostKind::Normal, 3)];
+    let plan = PiecePlan::with_piece_len(30, 10).unwrap();
+    while holders.len() < count {
+        let host = bench.host(HostKind::Normal);
+        holders.push(bench.join(host, Mode::Granted, |registration| {
+            (registration.plan, registration.held) = (Some(plan), plan.pieces().collect());
+            registration.digests = (0..3).map(|piece| (piece, digest(piece))).collect();
+        }));
+    }
+    holders
+}
+
+#[test]
+fn a_parent_that_sends_nothing_is_offered_before_those_that_do() {
+    let mut bench = Bench::new();
+    let holders = native_holders(&mut bench, 4);
+    bench.wait(Duration::from_secs(1));
+    for _ in 0..3 {
+        let host = bench.host(HostKind::Normal);
+        bench.join(host, Mode::Granted, |_| {});
+    }
+    let sends =
+        |holder: &PeerKey| bench.outputs.iter().any(|o| matches!(o, Output::Grant { parent, .. } if parent == holder));
+    let free: Vec<PeerKey> = holders.into_iter().filter(|holder| !sends(holder)).collect();
+    for _ in 0..6 {
+        let child = bench.puller();
+        let offered: Vec<PeerKey> = bench.scheduler.offered(child).collect();
+        assert_eq!((offered.len(), &offered[..1]), (4, &free[..]));
+    }
+}
+
+#[test]
+fn those_who_pull_are_spread_over_the_parents() {
+    let mut bench = Bench::new();
+    let holders = native_holders(&mut bench, 4);
+    bench.tell(Input::CandidatesLimited { parents: 1, looked_at: 256 });
+    let children: Vec<PeerKey> = (0..8).map(|_| bench.puller()).collect();
+    let of = |holder: PeerKey| children.iter().filter(|child| bench.scheduler.offered(**child).eq([holder])).count();
+    assert_eq!(holders.into_iter().map(of).collect::<Vec<_>>(), [2; 4]);
+}
+
 #[test]
 fn many_accusers_that_pull_list_nobody() {
     let mut bench = Bench::new();
