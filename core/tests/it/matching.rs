@@ -1,5 +1,7 @@
 //! Who is served by whom, with which piece, and for how long: the rules one by one.
 
+use std::collections::BTreeMap;
+
 use df_core::piece::Order;
 use df_core::scheduler::{HostKind, Input, PeerKey, SchedulerConfig};
 use df_core::time::Duration;
@@ -130,4 +132,33 @@ fn a_reader_in_order_gets_the_rarest_from_a_seed_and_the_next_from_others() {
         let [Granted { piece, .. }] = desk.to(reader)[..] else { panic!("{:?}", desk.under_way) };
         assert_eq!((piece, desk.to(reader)[0].parent), (expected, parent));
     }
+}
+
+/// From six parents a piece takes eight seconds, from two others half of one. One child comes after the
+/// other, and begins with slow ones, for these are as idle as the others.
+#[test]
+fn of_all_pieces_one_in_a_hundred_is_begun_a_second_time_at_most() {
+    const PIECES: u32 = 4;
+    const CHILDREN: u32 = 100;
+    let mut desk = Desk::new(plain(), PIECES);
+    let holders = [(); 8].map(|()| desk.holder(1, HostKind::Normal, 2));
+    let takes = |parent| Duration::from_millis(if holders[..6].contains(&parent) { 8_000 } else { 500 });
+    let mut ends = BTreeMap::new();
+    for before in 0..CHILDREN {
+        let child = desk.child(1, &[]);
+        while desk.held(child) < PIECES {
+            for granted in &desk.under_way {
+                ends.entry(granted.grant).or_insert(desk.now + takes(granted.parent));
+            }
+            let due = desk.under_way.iter().find(|granted| ends[&granted.grant] <= desk.now).copied();
+            match due {
+                Some(due) => desk.finish(due),
+                None => desk.wait(SWEEP),
+            }
+            // Those to one child are begun together.
+            let (second, delivered) = (desk.scheduler.rescues().taken_over, before * PIECES + desk.held(child));
+            assert!(second <= u64::from(delivered / 100 + PIECES), "{second} of {delivered}");
+        }
+    }
+    assert!(desk.scheduler.rescues().taken_over > 0);
 }
