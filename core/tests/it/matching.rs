@@ -101,7 +101,6 @@ fn a_parent_with_one_slot_serves_who_has_least() {
     }
 }
 
-/// Before the end a second transfer would take from somebody else what a parent can send.
 #[test]
 fn when_as_many_parents_are_idle_as_members_wait_one_is_served_by_two() {
     let mut desk = Desk::new(plain(), 8);
@@ -112,6 +111,16 @@ fn when_as_many_parents_are_idle_as_members_wait_one_is_served_by_two() {
     let mut parents: Vec<PeerKey> = desk.to(child).iter().map(|granted| granted.parent).collect();
     parents.sort_unstable();
     assert_eq!(parents, holders, "one from each");
+}
+
+/// A second transfer would take from somebody else what a parent can send.
+#[test]
+fn while_fewer_parents_are_idle_than_members_wait_each_is_served_by_one() {
+    let mut desk = Desk::new(plain(), 8);
+    (0..5).for_each(|_| _ = desk.holder(1, HostKind::Normal, 1));
+    let children = [(); 4].map(|()| desk.child(1, &[]));
+    desk.wait(SWEEP * 4);
+    assert_eq!(children.map(|child| desk.to(child).len()), [1; 4]);
 }
 
 #[test]
