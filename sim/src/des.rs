@@ -9,15 +9,19 @@ pub mod lean;
 pub mod full;
 pub mod pull;
 
+use crate::modelled::Carrier;
 use crate::outcome::Outcome;
-use crate::plan::{Driver, Plan, Policy};
+use crate::plan::Plan;
+
+/// How long a child waits for the next byte.
+const STALL_LIMIT_US: u64 = 5_000_000;
 
 /// Carries out a run. `progress` is told now and then how many pieces have been delivered of how
 /// many.
 pub fn run(plan: Plan, progress: impl FnMut(u64, u64)) -> Outcome {
-    match (plan.policy, plan.driver) {
-        (Policy::Granted, Driver::Lean) => lean::Lean::new(plan).run(progress),
-        (Policy::Granted, Driver::Full) => full::Full::new(plan).run(progress),
-        (Policy::V1 | Policy::Random, _) => pull::Pull::new(plan).run(progress),
+    match Carrier::of(&plan) {
+        Carrier::Lean => lean::Lean::new(plan).run(progress),
+        Carrier::Full => full::Full::new(plan).run(progress),
+        Carrier::Pull => pull::Pull::new(plan).run(progress),
     }
 }

@@ -140,9 +140,11 @@ impl Lean {
             self.tell(Input::HostAnnounced { request: RequestId(u64::from(number)), info });
             if !is_seed {
                 let at = match plan.arrivals {
-                    Arrivals::Herd => 1,
                     Arrivals::Staggered(over) => 1 + self.rng.below((over * plan.piece_us as f64) as u64),
-                    Arrivals::Late(_) => 1,
+                    Arrivals::Late(_) if number >= plan.seeds + plan.peers - plan.late_peers() => {
+                        plan.piece_times(plan.bound() / 2.0).as_micros() as u64
+                    }
+                    Arrivals::Herd | Arrivals::Late(_) => 1,
                 };
                 self.wheel.add(at, Event::Join { host: number });
             }

@@ -3,16 +3,21 @@
 //! A model, not its code, and a flattering one: a child knows at once what its candidates have and
 //! which of them has a free slot, and rarity is exact over the whole swarm. A child has four
 //! candidates, downloads four pieces at a time and each parent serves five; a child that finds nothing
-//! asks for other candidates and gets them a round trip later.
+//! asks for other candidates and gets them a round trip later. A child knows a wrong piece at once and
+//! never asks its parent again, nor one that sent nothing for as long as the others' children wait.
+//!
+//! What it does not model is in [`PARTS`](crate::modelled::PARTS).
 
+use df_core::piece::set::bits;
 use df_core::piece::{Availability, PieceNumber, PiecePlan, PieceSet};
 use df_core::rng::Rng;
 
+use super::STALL_LIMIT_US;
 use super::net::{Begin, FlowKey, Net, Progress};
 use super::tally::Tally;
 use super::wheel::Wheel;
 use crate::outcome::Outcome;
-use crate::plan::{Plan, Policy};
+use crate::plan::{Arrivals, Plan, Policy};
 
 /// Parents a child is offered at once.
 const CANDIDATES: usize = 4;
@@ -48,6 +53,12 @@ enum Event {
         parent: u32,
         piece: PieceNumber,
     },
+    /// A child gives up a parent that sends nothing.
+    Stall {
+        child: u32,
+        parent: u32,
+        piece: PieceNumber,
+    },
     Leave {
         host: u32,
     },
@@ -61,10 +72,13 @@ struct Host {
     held: PieceSet,
     coming: PieceSet,
     candidates: Vec<u32>,
+    /// Parents that failed it.
+    shunned: Vec<u32>,
     uploads: u32,
     downloads: u32,
-    zone: u32,
     is_waiting: bool,
+    is_lying: bool,
+    is_stalling: bool,
 }
 
 /// One run of the pull policies.
@@ -85,6 +99,7 @@ pub struct Pull {
 impl Pull {
     /// Prepares a run. There is one task, and the seeds fetch it from the source by themselves.
     pub fn new(plan: Plan) -> Self {
+        let tally = Tally::new(&plan);
         let mut rng = Rng::new(plan.seed).fork("pull");
         let mut net = Net::default();
         let unit = plan.piece_bytes as f64 / plan.piece_us as f64;
@@ -92,13 +107,12 @@ impl Pull {
         for number in 0..plan.seeds + plan.peers {
             let (up, down) = plan.rates_of(number < plan.seeds, &mut rng);
             net.add_host(up * unit, down * unit);
-            let zone = if number < plan.seeds { 0 } else { number % plan.zones };
-            hosts.push(Host { zone, ..Host::default() });
+            hosts.push(Host::default());
         }
         net.add_host(plan.links.source_up * unit, 1.0);
         let length = u64::from(plan.pieces) * plan.piece_bytes;
         let mut pull = Self {
-            tally: Tally::new(&plan),
+            tally,
             content: PiecePlan::with_piece_len(length, plan.piece_bytes).expect("a plan within the limits"),
             availability: Availability::new(plan.pieces),
             hosts,
@@ -109,18 +123,40 @@ impl Pull {
             now: 1,
             plan,
         };
-        for child in pull.plan.seeds..pull.plan.seeds + pull.plan.peers {
-            pull.tally.hosts[child as usize].joined = 1;
-            pull.wheel.add(1, Event::Pull { child });
-        }
-        let length = pull.plan.piece_times(pull.plan.bound()).as_micros() as u64;
-        let leaving = pull.plan.peers * pull.plan.flaws.leaving_percent / 100;
-        for host in (pull.plan.seeds..).take(leaving as usize) {
-            let at = pull.rng.between(length / 5, length * 4 / 5);
-            pull.wheel.add(at, Event::Leave { host });
-        }
+        pull.populate();
         pull.fetch_next(0);
         pull
+    }
+
+    /// Decides who comes when and what is wrong with whom.
+    fn populate(&mut self) {
+        let plan = self.plan.clone();
+        let everybody = plan.seeds..plan.seeds + plan.peers;
+        let length = plan.piece_times(plan.bound()).as_micros() as u64;
+        for child in everybody.clone() {
+            let at = match plan.arrivals {
+                Arrivals::Staggered(over) => 1 + self.rng.below((over * plan.piece_us as f64) as u64),
+                Arrivals::Late(_) if child >= everybody.end - plan.late_peers() => length / 2,
+                Arrivals::Herd | Arrivals::Late(_) => 1,
+            };
+            self.tally.hosts[child as usize].joined = at;
+            self.wheel.add(at, Event::Pull { child });
+        }
+        // All are alike: the first may be those that something is wrong with.
+        let mut rest = everybody;
+        let share = |percent: u32| (plan.peers as usize * percent as usize) / 100;
+        for host in rest.by_ref().take(share(plan.flaws.leaving_percent)) {
+            let at = self.rng.between(length / 5, length * 4 / 5);
+            self.wheel.add(at, Event::Leave { host });
+        }
+        for host in rest.by_ref().take(share(plan.flaws.lying_percent)) {
+            self.hosts[host as usize].is_lying = true;
+            self.tally.hosts[host as usize].is_faulty = true;
+        }
+        for host in rest.take(share(plan.flaws.stalling_percent)) {
+            self.hosts[host as usize].is_stalling = true;
+            self.tally.hosts[host as usize].is_faulty = true;
+        }
     }
 
     /// Runs to the end and answers what came of it.
@@ -161,6 +197,10 @@ impl Pull {
             }
             Event::Request { child, parent, piece } => self.serve(child, parent, piece),
             Event::Arrive { child, parent, piece } => self.arrive(child, parent, piece),
+            Event::Stall { child, parent, piece } => {
+                self.hosts[parent as usize].uploads -= 1;
+                self.fail(child, parent, piece);
+            }
             Event::Leave { host } => {
                 if self.tally.note_gone(host) {
                     let held: Vec<PieceNumber> = self.hosts[host as usize].held.iter().collect();
@@ -192,7 +232,8 @@ impl Pull {
             if offered.uploads >= UPLOADS || self.tally.hosts[parent as usize].is_gone {
                 continue;
             }
-            for piece in offered.held.iter().filter(|p| !host.held.contains(*p) && !host.coming.contains(*p)) {
+            let lacking = |(at, word): (usize, &u64)| word & !host.held.word(at) & !host.coming.word(at);
+            for piece in bits(offered.held.words().iter().enumerate().map(lacking)) {
                 let rarity = if self.plan.policy == Policy::V1 { self.availability.copies(piece) } else { 0 };
                 let key = (rarity, self.rng.next_u64());
                 if best.is_none_or(|(known, _, _)| key < known) {
@@ -213,7 +254,8 @@ impl Pull {
         for _ in 0..CANDIDATES * 8 {
             let drawn = self.rng.index(count) as u32;
             let host = &self.hosts[drawn as usize];
-            let is_fit = drawn != child && host.uploads < UPLOADS && !host.held.is_empty();
+            let is_shunned = self.hosts[child as usize].shunned.contains(&drawn);
+            let is_fit = drawn != child && !is_shunned && host.uploads < UPLOADS && !host.held.is_empty();
             if is_fit && !candidates.contains(&drawn) && candidates.len() < CANDIDATES {
                 candidates.push(drawn);
             }
@@ -232,10 +274,11 @@ impl Pull {
             self.hosts[child as usize].coming.remove(piece);
             return self.pull(child);
         }
+        if self.hosts[parent as usize].is_stalling {
+            return self.wheel.add(self.now + STALL_LIMIT_US, Event::Stall { child, parent, piece });
+        }
         let jitter = u64::from(self.plan.jitter_percent);
         let percent = self.rng.between(100 - jitter, 100 + jitter);
-        let crosses = self.hosts[parent as usize].zone != self.hosts[child as usize].zone;
-        self.tally.cross_zone += u64::from(crosses);
         self.send(parent, child, piece, self.plan.piece_bytes as f64 * percent as f64 / 100.0);
     }
 
@@ -250,8 +293,23 @@ impl Pull {
         self.tally.trace.note(self.now, 1, child, u64::from(parent) << 32 | u64::from(piece.get()));
     }
 
+    /// A child got nothing or nothing of use: it asks others, and this parent never again.
+    fn fail(&mut self, child: u32, parent: u32, piece: PieceNumber) {
+        let host = &mut self.hosts[child as usize];
+        host.downloads -= 1;
+        host.coming.remove(piece);
+        host.candidates.retain(|candidate| *candidate != parent);
+        host.shunned.push(parent);
+        self.tally.wasted += 1;
+        self.pull(child);
+    }
+
     fn arrive(&mut self, child: u32, parent: u32, piece: PieceNumber) {
         self.tally.messages += 1;
+        if self.hosts.get(parent as usize).is_some_and(|parent| parent.is_lying) {
+            self.tally.hosts[parent as usize].lies += 1;
+            return self.fail(child, parent, piece);
+        }
         let host = &mut self.hosts[child as usize];
         let is_source = parent as usize >= self.tally.hosts.len();
         host.downloads -= u32::from(!is_source);

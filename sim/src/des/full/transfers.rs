@@ -6,13 +6,11 @@ use df_core::piece::PieceNumber;
 use df_core::time::Duration;
 use df_core::uploader::{self, Child, SlotLease, UploadRequest};
 
+use super::super::STALL_LIMIT_US;
 use super::super::names::{WRONG_DIGEST, digest_of, host_number, task_number};
 use super::super::net::{Begin, Cargo, FlowKey, Progress};
 use super::node::{Fetch, Manner, Stage, Waiter};
 use super::{Event, Full, Message};
-
-/// How long a child waits for the next byte.
-const STALL_LIMIT_US: u64 = 5_000_000;
 
 /// Whose a flow is.
 #[derive(Clone, Copy, Debug)]
