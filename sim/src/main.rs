@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use df_sim::des::lean::Tape;
+use df_sim::modelled::{Carrier, unmodelled};
 use df_sim::outcome::Outcome;
 use df_sim::plan::{Driver, Plan, Policy};
 use df_sim::{des, figures, oracle, report, scenario, turmoil};
@@ -84,10 +85,10 @@ struct Flags {
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     seeds: u64,
     /// Run this many small swarms with everything drawn, and check what must always hold
-    #[arg(long, value_name = "COUNT", conflicts_with_all = ["policy", "driver"])]
+    #[arg(long, value_name = "COUNT", conflicts_with_all = SWARM)]
     faults: Option<u64>,
     /// Measure the figures of swarm.md in this folder anew, with --seeds seeds, and write them there
-    #[arg(long, value_name = "FOLDER", conflicts_with = "faults")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "faults", conflicts_with_all = SWARM)]
     report: Option<PathBuf>,
     /// Run it with the lean driver, tell all that its scheduler was told to another one, and print how
     /// many grants a second that makes: the core alone. Takes some 50 bytes a grant
@@ -100,6 +101,26 @@ struct Flags {
     #[arg(long)]
     check: bool,
 }
+
+/// The flags that change a named run.
+const SWARM: [&str; 16] = [
+    "scenario",
+    "peers",
+    "pieces",
+    "up",
+    "down",
+    "connections",
+    "jitter",
+    "rtt",
+    "zones",
+    "churn",
+    "relay",
+    "policy",
+    "driver",
+    "fixed_slots",
+    "uploads",
+    "downloads",
+];
 
 impl Flags {
     fn plan(&self, scenario: &scenario::Scenario, seed: u64) -> Plan {
@@ -124,7 +145,27 @@ impl Flags {
         set(&mut plan.upload_limit, self.uploads);
         set(&mut plan.download_limit, self.downloads);
         plan.config.fills_slots |= self.fixed_slots;
+        if self.core_alone {
+            plan.driver = Driver::Lean;
+        }
         plan
+    }
+
+    /// Whatever is not modelled is refused: its figures would be those of another run.
+    fn check_modelled(&self, plan: &Plan) -> Result<()> {
+        if self.driver.is_some() && plan.policy != Policy::Granted {
+            bail!("--driver says who carries out granted uploads, and this policy grants none; hint: leave it out");
+        }
+        let missing = unmodelled(plan);
+        if !missing.is_empty() {
+            bail!(
+                "the {} driver does not model {}: it would run another swarm than was asked for; \
+                 hint: --policy granted --driver full does",
+                Carrier::of(plan).name(),
+                missing.join(", ")
+            );
+        }
+        Ok(())
     }
 
     fn check_ranges(&self, plan: &Plan) -> Result<()> {
@@ -173,17 +214,11 @@ fn run(flags: &Flags) -> Result<bool> {
     }
     let scenario = scenario::named(&flags.scenario)
         .with_context(|| format!("no scenario is called {}; --scenario list names them", flags.scenario))?;
-    flags.check_ranges(&flags.plan(scenario, flags.seed))?;
+    let plan = flags.plan(scenario, flags.seed);
+    flags.check_ranges(&plan)?;
+    flags.check_modelled(&plan)?;
     if flags.core_alone {
-        for seed in flags.seed..flags.seed + flags.seeds {
-            let (grants, secs) = Tape::of(flags.plan(scenario, seed), progress).play();
-            let rate = grants as f64 / secs;
-            if flags.json {
-                println!("{}", serde_json::json!({ "seed": seed, "grants": grants, "core_secs": secs }));
-            } else {
-                println!("seed {seed}: {grants} grants in {secs:.2} s of the core alone, {rate:.0} a second");
-            }
-        }
+        run_core_alone(flags, scenario);
         return Ok(true);
     }
     let mut outcomes = Vec::new();
@@ -203,13 +238,25 @@ fn run(flags: &Flags) -> Result<bool> {
         outcomes.push(outcome);
     }
     if !flags.json {
-        print!("{}", report::table(&flags.plan(scenario, flags.seed), &outcomes));
+        print!("{}", report::table(&plan, &outcomes));
     }
     let is_reached = report::is_reached(scenario, &outcomes);
     if flags.check && !is_reached {
         eprintln!("{}: the figures are not reached (ratio at most {})", scenario.name, scenario.ratio_limit);
     }
     Ok(is_sound && (is_reached || !flags.check))
+}
+
+fn run_core_alone(flags: &Flags, scenario: &scenario::Scenario) {
+    for seed in flags.seed..flags.seed + flags.seeds {
+        let (grants, secs) = Tape::of(flags.plan(scenario, seed), progress).play();
+        let rate = grants as f64 / secs;
+        if flags.json {
+            println!("{}", serde_json::json!({ "seed": seed, "grants": grants, "core_secs": secs }));
+        } else {
+            println!("seed {seed}: {grants} grants in {secs:.2} s of the core alone, {rate:.0} a second");
+        }
+    }
 }
 
 fn progress(done: u64, all: u64) {
@@ -236,4 +283,56 @@ fn run_faults(first: u64, count: u64) -> bool {
     }
     println!("{count} swarms, {:.1} simulated hours, {failed} failed, hash {hash:016x}", simulated_secs / 3600.0);
     failed == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::{Flags, scenario};
+
+    /// Why a run is refused.
+    fn refusal(flags: &str) -> Option<String> {
+        let flags = Flags::try_parse_from(["sim"].into_iter().chain(flags.split_whitespace()));
+        let flags = match flags {
+            Ok(flags) => flags,
+            Err(error) => return Some(error.to_string()),
+        };
+        let scenario = scenario::named(&flags.scenario).unwrap();
+        flags.check_modelled(&flags.plan(scenario, 1)).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_modelled_is_refused_by_name_and_with_a_hint() {
+        for (flags, what) in [
+            ("--scenario tasks --policy v1", "several tasks"),
+            ("--scenario orphans --policy random", "the death of seeds"),
+            ("--zones 3 --policy v1", "--zones"),
+            ("--scenario slander --driver lean", "failures that were none"),
+            ("--scenario connections --core-alone", "--connections"),
+            ("--driver lean --uploads 2", "--uploads"),
+            ("--policy v1 --driver full", "--driver"),
+            ("--faults 3 --peers 10", "--peers"),
+            ("--report docs --zones 2", "--zones"),
+        ] {
+            let refusal = refusal(flags).unwrap_or_default();
+            assert!(refusal.contains(what), "{flags}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_modelled_is_run() {
+        for flags in [
+            "",
+            "--scenario late --policy v1",
+            "--scenario liars --policy random",
+            "--scenario zones --driver lean",
+            "--scenario orphans --driver lean --downloads 1",
+            "--relay 0 --fixed-slots",
+            "--scenario large --policy v1",
+            "--core-alone",
+        ] {
+            assert_eq!(refusal(flags), None, "{flags}");
+        }
+    }
 }
