@@ -52,6 +52,23 @@ pub struct Outcome {
     pub trace_hash: String,
 }
 
+impl Outcome {
+    /// Events handled in a second of processor time.
+    pub fn events_per_cpu_sec(&self) -> f64 {
+        self.events as f64 / self.cpu_secs
+    }
+
+    /// Grants made in a second of processor time.
+    pub fn grants_per_cpu_sec(&self) -> f64 {
+        self.grants as f64 / self.cpu_secs
+    }
+
+    /// Hours of simulated time.
+    pub fn simulated_hours(&self) -> f64 {
+        self.simulated_secs / 3600.0
+    }
+}
+
 /// The median of some figure over runs: the lower one of the two in the middle.
 pub fn median(of: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = of.collect();
