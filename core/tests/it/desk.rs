@@ -92,12 +92,18 @@ impl Desk {
         self.tell(Input::PieceFinished { grant: granted.grant });
     }
 
+    pub(crate) fn fail(&mut self, granted: Granted, failure: PieceFailure) {
+        self.take(granted.grant);
+        self.tell(Input::PieceFailed { grant: granted.grant, failure });
+    }
+
     /// All transfers to a child fail, and those granted then, until nothing more is.
     pub(crate) fn fail_all(&mut self, child: PeerKey) {
-        while let Some(granted) = self.to(child).pop() {
-            self.take(granted.grant);
-            self.tell(Input::PieceFailed { grant: granted.grant, failure: PieceFailure::Corrupt });
+        for _ in 0..100 {
+            let Some(granted) = self.to(child).pop() else { return };
+            self.fail(granted, PieceFailure::Corrupt);
         }
+        panic!("again and again: {:?}", self.to(child));
     }
 
     pub(crate) fn host(&mut self, kind: HostKind, upload_limit: u32) -> HostKey {

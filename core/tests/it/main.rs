@@ -3,6 +3,7 @@
 mod desk;
 mod town;
 
+mod blame;
 mod cached;
 mod downloader;
 mod isolation;
