@@ -88,6 +88,8 @@ struct Flags {
     #[arg(long, value_name = "COUNT", conflicts_with_all = SWARM)]
     faults: Option<u64>,
     /// Measure the figures of swarm.md in this folder anew, with --seeds seeds, and write them there
+    ///
+    /// Exits with 1 if a limit is exceeded or a run is unsound, after all is written.
     #[arg(long, value_name = "FOLDER", conflicts_with = "faults", conflicts_with_all = SWARM)]
     report: Option<PathBuf>,
     /// Run it with the lean driver, tell all that its scheduler was told to another one, and print how
@@ -206,8 +208,9 @@ fn run(flags: &Flags) -> Result<bool> {
         return Ok(true);
     }
     if let Some(folder) = &flags.report {
-        figures::write(folder, flags.seeds)?;
-        return Ok(true);
+        let failed = figures::write(folder, flags.seeds)?;
+        failed.iter().for_each(|what| eprintln!("sim: {what}"));
+        return Ok(failed.is_empty());
     }
     if let Some(count) = flags.faults {
         return Ok(run_faults(flags.seed, count));
