@@ -82,7 +82,7 @@ struct Flags {
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
     /// Run this many seeds, from --seed on
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Run this many small swarms with everything drawn, and check what must always hold
     #[arg(long, value_name = "COUNT", conflicts_with_all = SWARM)]
@@ -318,6 +318,7 @@ mod tests {
             ("--policy v1 --driver full", "--driver"),
             ("--faults 3 --peers 10", "--peers"),
             ("--report docs --zones 2", "--zones"),
+            ("--seeds 0", "--seeds"),
         ] {
             let refusal = refusal(flags).unwrap_or_default();
             assert!(refusal.contains(what), "{flags}: {refusal}");
