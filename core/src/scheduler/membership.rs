@@ -401,8 +401,20 @@ impl Scheduler {
         }) else {
             return;
         };
+        self.note_complete(now, key);
         self.end_wanting(now, key, PeerState::Succeeded);
         self.ensure_source(now, swarm);
+    }
+
+    /// A peer that is granted pieces has everything. Word of one of them may have come too late: after its
+    /// parent left, nothing is known of that grant.
+    fn note_complete(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.puller.is_none()) else { return };
+        let (swarm, row) = (&self.swarms[peer.swarm], peer.row);
+        let Some(plan) = swarm.plan.filter(|plan| plan.count().is_some()) else { return };
+        let late: Vec<PieceNumber> =
+            plan.pieces().filter(|piece| swarm.is_sure(*piece) && !swarm.has(row, *piece)).collect();
+        late.into_iter().for_each(|piece| self.piece_found(now, key, piece));
     }
 
     pub(super) fn foreign_piece_held(&mut self, now: Instant, key: PeerKey, piece: u32) {

@@ -171,3 +171,22 @@ fn of_all_pieces_one_in_a_hundred_is_begun_a_second_time_at_most() {
     }
     assert!(desk.scheduler.rescues().taken_over > 0);
 }
+
+#[test]
+fn whose_parent_left_before_the_last_word_of_it_came_still_has_everything() {
+    let mut desk = Desk::new(SchedulerConfig::default(), 4);
+    let parent = desk.holder(1, HostKind::Normal, 4);
+    let host = desk.host(HostKind::Normal, 4);
+    let child = desk.join(host, 1, &[], Order::RarestFirst);
+    while desk.held(child) < 3 {
+        desk.finish(desk.to(child)[0]);
+    }
+    let last = desk.to(child)[0];
+    let left = desk.scheduler.peer(parent).unwrap().host;
+    desk.tell(Input::HostLeft { host: left });
+    desk.tell(Input::PieceFinished { grant: last.grant });
+    desk.tell(Input::PeerDone { peer: child });
+    assert_eq!(desk.held(child), 4);
+    let newcomer = desk.child(1, &[]);
+    assert_eq!(desk.to(newcomer).first().map(|granted| granted.parent), Some(child));
+}
