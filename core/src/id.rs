@@ -83,6 +83,14 @@ hex_id!(
     PieceDigest, 32
 );
 
+impl HostId {
+    /// Its first half, where there is no room for more: as good a name among hosts that did not choose theirs.
+    pub const fn half(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 fn decode_hex(text: &[u8], out: &mut [u8]) -> Result<(), MalformedId> {
     if text.len() != out.len() * 2 {
         return Err(MalformedId);

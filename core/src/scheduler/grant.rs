@@ -154,7 +154,8 @@ impl Scheduler {
     pub(super) fn grant_finished(&mut self, now: Instant, key: GrantKey) {
         let Some(grant) = self.end(now, key, true) else { return };
         let Grant { from, to, swarm, from_row, to_row, .. } = grant;
-        self.hosts[from].record.vouch(now, to, &BlacklistPolicy::GLOBAL);
+        let child = self.hosts[to].name;
+        self.hosts[from].record.vouch(now, child, &BlacklistPolicy::GLOBAL);
         if !self.pairs.is_empty() {
             self.pairs.vouch(now, (), (to, from));
         }
@@ -220,11 +221,11 @@ impl Scheduler {
         if !is_fault {
             return;
         }
-        let is_seed = self.hosts[parent].is_seed();
+        let (is_seed, name) = (self.hosts[parent].is_seed(), self.hosts[parent].name);
         let accuser = &mut self.hosts[child].isolation;
         let was_sound = accuser.is_sound(now);
         if !is_seed {
-            accuser.failed(now, parent);
+            accuser.failed(now, name);
         }
         // The word of a host that fails with everybody counts for nothing.
         if was_sound && accuser.is_sound(now) {
@@ -235,7 +236,8 @@ impl Scheduler {
     }
 
     fn accuse(&mut self, now: Instant, child: HostKey, parent: HostKey, points: u32) {
-        if !self.hosts[parent].record.accuse(now, child, points, &BlacklistPolicy::GLOBAL) {
+        let accuser = self.hosts[child].name;
+        if !self.hosts[parent].record.accuse(now, accuser, points, &BlacklistPolicy::GLOBAL) {
             return;
         }
         if let Some(until) = self.hosts[parent].record.listed_until() {

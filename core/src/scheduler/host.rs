@@ -48,9 +48,11 @@ pub(super) struct Host {
     /// Its peers that want pieces.
     pub(super) wanting: Single<Seat>,
     /// What children say of it.
-    pub(super) record: Record<HostKey>,
+    pub(super) record: Record<u64>,
     /// What its own failures say of it.
-    pub(super) isolation: Isolation<HostKey>,
+    pub(super) isolation: Isolation<u64>,
+    /// Under which name it accuses and is accused: half of its id, the same however often it connects anew.
+    pub(super) name: u64,
     /// Whose turn it is among `serving`.
     pub(super) turn: u32,
     /// Peers that pull and are offered it.
@@ -67,6 +69,7 @@ const _: () = assert!(offset_of!(Host, info) <= 3 * LINE && offset_of!(Peer, out
 impl Host {
     pub(super) fn new(info: HostInfo, now: Instant) -> Self {
         Self {
+            name: info.id.half(),
             info,
             upload: Lane::new(info.upload_limit),
             download: Lane::new(info.download_limit),

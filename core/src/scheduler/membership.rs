@@ -20,11 +20,12 @@ use crate::time::Instant;
 
 impl Scheduler {
     pub(super) fn host_announced(&mut self, now: Instant, request: RequestId, info: HostInfo) {
-        let mut record = None;
+        let mut opinion = None;
         if let Some(old) = self.host_keys.get(&info.id).copied() {
             // The connection was replaced. A new incarnation begins with a clean record.
             let known = &self.hosts[old];
-            record = (known.info.incarnation == info.incarnation).then(|| known.record.clone());
+            let is_same = known.info.incarnation == info.incarnation;
+            opinion = is_same.then(|| (known.record.clone(), known.isolation.clone()));
             self.host_left(now, old);
         }
         if self.hosts.len() >= self.config.host_limit {
@@ -32,8 +33,8 @@ impl Scheduler {
             return;
         }
         let mut host = Host::new(info, now);
-        if let Some(record) = record {
-            host.record = record;
+        if let Some(opinion) = opinion {
+            (host.record, host.isolation) = opinion;
         }
         let key = self.hosts.insert(host);
         self.host_keys.insert(info.id, key);

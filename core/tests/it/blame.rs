@@ -1,5 +1,6 @@
 //! Whom a scheduler takes for the culprit: on how many accusers' word, and for which failures.
 
+use df_core::piece::Order;
 use df_core::scheduler::{HostKind, PeerKey, PieceFailure, SchedulerConfig};
 use df_core::time::Duration;
 
@@ -40,6 +41,18 @@ fn on_the_word_of_five_a_host_is_listed_and_all_it_sends_is_taken_back() {
 fn one_child_counts_once_however_often_it_accuses() {
     let (mut desk, parent, children) = parent_and_children(1);
     desk.fail_all(children[0]);
+    assert!(!is_listed(&desk, parent));
+}
+
+#[test]
+fn who_connects_anew_between_its_accusations_counts_once() {
+    let (mut desk, parent, _) = parent_and_children(0);
+    let mut host = desk.host(HostKind::Normal, 0);
+    for _ in 0..8 {
+        let child = desk.join(host, 1, &[], Order::RarestFirst);
+        desk.fail(desk.to(child)[0], PieceFailure::Corrupt);
+        host = desk.connect_anew(host);
+    }
     assert!(!is_listed(&desk, parent));
 }
 

@@ -114,6 +114,13 @@ impl Desk {
         self.accepted.take().unwrap()
     }
 
+    /// A host connects anew: under another key, the same host.
+    pub(crate) fn connect_anew(&mut self, host: HostKey) -> HostKey {
+        let info = *self.scheduler.host(host).unwrap();
+        self.tell(Input::HostAnnounced { request: RequestId(0), info });
+        self.accepted.take().unwrap()
+    }
+
     /// A host joins a task with these pieces, and wants the others.
     pub(crate) fn join(&mut self, host: HostKey, task: u8, held: &[u32], order: Order) -> PeerKey {
         let plan = self.plan;

@@ -46,6 +46,17 @@ fn who_failed_with_everybody_gets_one_piece_after_the_term_and_the_rest_if_that_
 }
 
 #[test]
+fn connecting_anew_is_no_success() {
+    let mut desk = desk(12);
+    let ill = ill(&mut desk);
+    let host = desk.host_of(ill).key;
+    let host = desk.connect_anew(host);
+    let ill = desk.join(host, 1, &[], Order::RarestFirst);
+    assert!(desk.host_of(ill).is_isolated);
+    assert_eq!(desk.to(ill), []);
+}
+
+#[test]
 fn a_probe_that_fails_doubles_the_term() {
     let mut desk = desk(12);
     let ill = ill(&mut desk);
