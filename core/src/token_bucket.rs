@@ -11,7 +11,7 @@ const SCALE: i128 = 1_000_000;
 /// A token bucket: bytes pass, of whatever number, once what passed before is paid for.
 ///
 /// For every window of time, bytes passed ≤ rate × window + burst + one request, exactly (integer
-/// arithmetic, no drift), from 1 byte per second up, whatever the rate was changed to meanwhile. A
+/// arithmetic; instants are rounded up to whole microseconds), from 1 byte per second up, whatever the rate was changed to meanwhile. A
 /// request larger than the burst passes too; what comes after it waits longer.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {

@@ -200,11 +200,18 @@ impl Plan {
         (links.up * up, links.down * down)
     }
 
-    /// How many peers come only when the others are half done.
-    pub const fn late_peers(&self) -> u32 {
+    /// So many per cent of the peers.
+    pub const fn share_of_peers(&self, percent: u32) -> usize {
+        self.peers as usize * percent as usize / 100
+    }
+
+    /// When a peer comes, in microseconds of the run. The last are those that come late.
+    pub fn arrival_us(&self, number: u32, rng: &mut Rng) -> u64 {
+        let is_late = |percent| (self.seeds + self.peers - number) as usize <= self.share_of_peers(percent);
         match self.arrivals {
-            Arrivals::Late(percent) => self.peers * percent / 100,
-            Arrivals::Herd | Arrivals::Staggered(_) => 0,
+            Arrivals::Staggered(over) => 1 + rng.below((over * self.piece_us as f64) as u64),
+            Arrivals::Late(percent) if is_late(percent) => self.piece_times(self.bound() / 2.0).as_micros() as u64,
+            Arrivals::Herd | Arrivals::Late(_) => 1,
         }
     }
 

@@ -64,11 +64,10 @@ struct Run<'a> {
 /// # Errors
 /// When serde_json refuses, which it has no reason to.
 pub fn json(scenario: &Scenario, plan: &Plan, outcome: &Outcome) -> serde_json::Result<String> {
-    let driver = Carrier::of(plan);
     serde_json::to_string(&Run {
         scenario: scenario.name,
         policy: plan.policy,
-        driver,
+        driver: Carrier::of(plan),
         peers: plan.peers,
         seeds: plan.seeds,
         pieces: plan.pieces,
@@ -77,7 +76,7 @@ pub fn json(scenario: &Scenario, plan: &Plan, outcome: &Outcome) -> serde_json::
         links: plan.links,
         jitter_percent: plan.jitter_percent,
         rtt: plan.rtt,
-        relay_hops: if driver == Carrier::Pull { 0 } else { plan.config.relay_depth_limit },
+        relay_hops: relay_hops(plan),
         arrivals: plan.arrivals,
         flaws: plan.flaws,
         outcome,
@@ -85,6 +84,11 @@ pub fn json(scenario: &Scenario, plan: &Plan, outcome: &Outcome) -> serde_json::
         events_per_cpu_sec: outcome.events_per_cpu_sec(),
         grants_per_cpu_sec: outcome.grants_per_cpu_sec(),
     })
+}
+
+/// Hops a piece may be passed on while it arrives; who pulls passes on what it has stored.
+fn relay_hops(plan: &Plan) -> u32 {
+    if Carrier::of(plan) == Carrier::Pull { 0 } else { plan.config.relay_depth_limit }
 }
 
 /// Most bytes a peer of the runs: those after the first use again what it had.
@@ -112,8 +116,7 @@ pub fn exceeded(scenario: &Scenario, plan: &Plan, outcomes: &[Outcome]) -> Vec<S
 /// All figures at the median of the runs.
 pub fn table(plan: &Plan, outcomes: &[Outcome]) -> String {
     let of = |figure: fn(&Outcome) -> f64| median(outcomes.iter().map(figure));
-    let relay = match plan.config.relay_depth_limit {
-        _ if plan.policy != Policy::Granted => "store and forward".to_owned(),
+    let relay = match relay_hops(plan) {
         0 => "store and forward".to_owned(),
         hops => format!("relaying over at most {hops} hops"),
     };

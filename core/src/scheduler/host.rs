@@ -51,7 +51,8 @@ pub(super) struct Host {
     pub(super) record: Record<u64>,
     /// What its own failures say of it.
     pub(super) isolation: Isolation<u64>,
-    /// Under which name it accuses and is accused: half of its id, the same however often it connects anew.
+    /// Under which name it accuses and is accused: half of its id, the same however often it connects anew. It
+    /// stands here because every good transfer asks for it, and `info` is further away.
     pub(super) name: u64,
     /// Whose turn it is among `serving`.
     pub(super) turn: u32,

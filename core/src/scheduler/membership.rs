@@ -412,7 +412,7 @@ impl Scheduler {
     fn note_complete(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get(key).filter(|peer| peer.puller.is_none()) else { return };
         let (swarm, row) = (&self.swarms[peer.swarm], peer.row);
-        let Some(plan) = swarm.plan.filter(|plan| plan.count().is_some()) else { return };
+        let Some(plan) = swarm.plan.filter(|plan| plan.count().is_some() && !swarm.is_complete(row)) else { return };
         let late: Vec<PieceNumber> =
             plan.pieces().filter(|piece| swarm.is_sure(*piece) && !swarm.has(row, *piece)).collect();
         late.into_iter().for_each(|piece| self.piece_found(now, key, piece));

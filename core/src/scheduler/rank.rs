@@ -51,8 +51,8 @@ impl Scheduler {
         if let Some(present) = fence {
             useful.iter_mut().enumerate().for_each(|(at, word)| *word &= !present.word(at));
         }
-        if self.config.keeps_free && !swarm.source.runs.is_empty() && self.keeps_free(now, key, from) {
-            swarm.retain_unique(parent, &mut useful);
+        if self.config.keeps_free && self.keeps_free(now, swarm, from) {
+            swarm.retain_unique(&mut useful);
         }
         let offer = self.offer(key, parent, child, coin, &mut useful);
         self.useful = useful;
@@ -62,11 +62,10 @@ impl Scheduler {
     /// Whether a member at the source sends nothing that others have, too: the next new piece will be there
     /// before it is done. If the source is no faster than the links, the swarm never makes up for what comes
     /// between.
-    fn keeps_free(&self, now: Instant, key: SwarmKey, member: &Member) -> bool {
-        let swarm = &self.swarms[key];
-        let Some(plan) = swarm.plan else { return false };
+    fn keeps_free(&self, now: Instant, swarm: &Swarm, member: &Member) -> bool {
+        let Some((run, plan)) = swarm.source.run_of(member.peer).zip(swarm.plan) else { return false };
         let us = self.hosts[member.host].upload.alone_us(plan.piece_len());
-        swarm.source.awaits(now, member.peer, us, plan.count())
+        run.interferes(now, us, plan.count())
     }
 
     /// The best of the `useful` pieces that `parent` could send `child`.
@@ -111,10 +110,8 @@ impl Scheduler {
 }
 
 impl Swarm {
-    /// Leaves of these pieces those that a row alone has or expects.
-    fn retain_unique(&self, row: Row, words: &mut [u64]) {
-        let offered = self.held(row).iter().zip(self.coming(row)).map(|(held, coming)| held | coming);
-        words.iter_mut().zip(offered).for_each(|(word, offered)| *word &= offered);
+    /// Leaves of these pieces those that no more than one member has or expects.
+    fn retain_unique(&self, words: &mut [u64]) {
         for number in 0..self.availability.count() {
             let (piece, at) = (PieceNumber::from_table(number), number as usize / 64);
             let is_common = self.availability.copies(piece) > 1;

@@ -97,10 +97,21 @@ impl Run {
         Self { peer, from, to, reached: from, started: Vec::new(), touched: now, begun: (now, now), count: 0 }
     }
 
-    /// A piece begins to arrive.
-    fn begin(&mut self, now: Instant, piece: PieceNumber) {
+    /// Something is heard of a piece.
+    fn reach(&mut self, now: Instant, piece: PieceNumber) {
         self.touched = now;
         self.reached = self.reached.max(piece.get() + 1);
+    }
+
+    /// A piece is stored.
+    fn store(&mut self, now: Instant, piece: PieceNumber) {
+        self.reach(now, piece);
+        self.started.retain(|started| *started != piece);
+    }
+
+    /// A piece begins to arrive.
+    fn begin(&mut self, now: Instant, piece: PieceNumber) {
+        self.reach(now, piece);
         if !self.started.contains(&piece) {
             self.started.push(piece);
             self.begun = (if self.count == 0 { now } else { self.begun.0 }, now);
@@ -110,7 +121,7 @@ impl Run {
 
     /// Whether something that takes `us` would still be under way when the next piece begins to arrive, by the
     /// pace of those before. Not if that piece is overdue, or there is none.
-    fn interferes(&self, now: Instant, us: Option<u64>, count: Option<u32>) -> bool {
+    pub(super) fn interferes(&self, now: Instant, us: Option<u64>, count: Option<u32>) -> bool {
         let (first, last) = self.begun;
         if self.count < 2 || self.to.or(count).is_some_and(|end| self.reached >= end) {
             return false;
@@ -154,12 +165,12 @@ impl SourceBook {
 
     /// Whether bytes of the piece are arriving at a peer from the source.
     pub(super) fn brings(&self, peer: PeerKey, piece: PieceNumber) -> bool {
-        self.runs.iter().any(|run| run.peer == peer && run.started.contains(&piece))
+        self.run_of(peer).is_some_and(|run| run.started.contains(&piece))
     }
 
-    /// Whether a peer had better keep its link free for the next piece from the source than be busy for `us`.
-    pub(super) fn awaits(&self, now: Instant, peer: PeerKey, us: Option<u64>, count: Option<u32>) -> bool {
-        self.runs.iter().any(|run| run.peer == peer && run.interferes(now, us, count))
+    /// What a peer is to fetch; it has one run at a time.
+    pub(super) fn run_of(&self, peer: PeerKey) -> Option<&Run> {
+        self.runs.iter().find(|run| run.peer == peer)
     }
 
     fn covers(&self, piece: u32) -> bool {
@@ -233,9 +244,7 @@ impl Scheduler {
     fn may_fetch(&self, key: SwarmKey, peer: PeerKey) -> bool {
         let source = &self.swarms[key].source;
         let is_fit = |p: &Peer| p.can_fetch_source && p.puller.is_none() && p.state.is_downloading();
-        self.peers.get(peer).is_some_and(is_fit)
-            && !source.failed.contains(&peer)
-            && source.runs.iter().all(|run| run.peer != peer)
+        self.peers.get(peer).is_some_and(is_fit) && !source.failed.contains(&peer) && source.run_of(peer).is_none()
     }
 
     /// The seed to be woken next: the first in the order of its draw for this task that is neither

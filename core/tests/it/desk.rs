@@ -10,7 +10,8 @@ use df_core::scheduler::{
 };
 use df_core::time::{Duration, Instant};
 
-const SWEEP: Duration = Duration::from_millis(250);
+/// How often a scheduler looks for what is overdue.
+pub(crate) const SWEEP: Duration = Duration::from_millis(250);
 
 /// A transfer that was granted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,13 +3,10 @@
 use df_core::isolation::ISOLATION_TERM;
 use df_core::piece::Order;
 use df_core::scheduler::{HostKind, PeerKey, SchedulerConfig};
-use df_core::time::Duration;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, SWEEP};
 
 const PIECES: u32 = 16;
-
-const SWEEP: Duration = Duration::from_millis(250);
 
 /// A desk with this many holders of task 1. All slots are used: one transfer at a time is a rule, not a lane
 /// that is full.

@@ -6,9 +6,7 @@ use df_core::piece::Order;
 use df_core::scheduler::{HostKind, Input, PeerKey, SchedulerConfig};
 use df_core::time::Duration;
 
-use crate::desk::{Desk, Granted};
-
-const SWEEP: Duration = Duration::from_millis(250);
+use crate::desk::{Desk, Granted, SWEEP};
 
 /// Nothing is passed on as it arrives, and nobody is helped for being behind.
 fn plain() -> SchedulerConfig {

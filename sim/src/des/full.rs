@@ -26,7 +26,7 @@ use super::net::{FlowKey, Net};
 use super::tally::Tally;
 use super::wheel::Wheel;
 use crate::outcome::Outcome;
-use crate::plan::{Arrivals, Plan};
+use crate::plan::Plan;
 
 /// Pieces a reader in order wants next, before the rarest.
 const READ_WINDOW: u32 = 8;
@@ -150,18 +150,9 @@ impl Full {
         self.flaw();
         for number in 0..plan.seeds + plan.peers {
             self.announce(number);
-            let latest = plan.seeds + plan.peers - plan.late_peers();
-            match plan.arrivals {
-                _ if number < plan.seeds => continue,
-                Arrivals::Staggered(over) => {
-                    let at = 1 + self.rng.below((over * plan.piece_us as f64) as u64);
-                    self.wheel.add(at, Event::Join { node: number });
-                }
-                Arrivals::Late(_) if number >= latest => {
-                    let at = plan.piece_times(plan.bound() / 2.0).as_micros() as u64;
-                    self.wheel.add(at, Event::Join { node: number });
-                }
-                Arrivals::Herd | Arrivals::Late(_) => self.wheel.add(1, Event::Join { node: number }),
+            if number >= plan.seeds {
+                let at = plan.arrival_us(number, &mut self.rng);
+                self.wheel.add(at, Event::Join { node: number });
             }
         }
     }
@@ -172,9 +163,8 @@ impl Full {
         let mut peers: Vec<u32> = (plan.seeds..plan.seeds + plan.peers).collect();
         self.rng.shuffle(&mut peers);
         let mut rest = peers.into_iter();
-        let share = |percent: u32| (plan.peers as usize * percent as usize) / 100;
         let length = plan.piece_times(plan.bound()).as_micros() as u64;
-        for node in rest.by_ref().take(share(plan.flaws.leaving_percent)) {
+        for node in rest.by_ref().take(plan.share_of_peers(plan.flaws.leaving_percent)) {
             let at = self.rng.between(length / 5, length * 4 / 5);
             self.wheel.add(at, Event::Leave { node });
         }
@@ -185,7 +175,7 @@ impl Full {
             (plan.flaws.broken_percent, Manner::Broken),
         ];
         for (percent, manner) in flaws {
-            for node in rest.by_ref().take(share(percent)) {
+            for node in rest.by_ref().take(plan.share_of_peers(percent)) {
                 self.nodes[node as usize].manner = manner;
                 self.tally.hosts[node as usize].is_faulty = true;
                 // Whether one that cannot receive gets everything is nobody's concern.

@@ -25,7 +25,7 @@ use super::names::{host_id, peer_id, task_id};
 use super::tally::Tally;
 use super::wheel::Wheel;
 use crate::outcome::Outcome;
-use crate::plan::{Arrivals, Plan};
+use crate::plan::Plan;
 
 /// Pieces a reader in order wants next, before the rarest.
 pub(super) const READ_WINDOW: u32 = 8;
@@ -139,13 +139,7 @@ impl Lean {
             self.hosts.push(host);
             self.tell(Input::HostAnnounced { request: RequestId(u64::from(number)), info });
             if !is_seed {
-                let at = match plan.arrivals {
-                    Arrivals::Staggered(over) => 1 + self.rng.below((over * plan.piece_us as f64) as u64),
-                    Arrivals::Late(_) if number >= plan.seeds + plan.peers - plan.late_peers() => {
-                        plan.piece_times(plan.bound() / 2.0).as_micros() as u64
-                    }
-                    Arrivals::Herd | Arrivals::Late(_) => 1,
-                };
+                let at = plan.arrival_us(number, &mut self.rng);
                 self.wheel.add(at, Event::Join { host: number });
             }
         }
@@ -157,18 +151,17 @@ impl Lean {
         let mut peers: Vec<u32> = (self.plan.seeds..self.plan.seeds + self.plan.peers).collect();
         self.rng.shuffle(&mut peers);
         let mut rest = peers.into_iter();
-        let share = |percent: u32| (self.plan.peers as usize * percent as usize) / 100;
         let flaws = self.plan.flaws;
         let length = (self.plan.bound() * self.plan.piece_us as f64) as u64;
-        for host in rest.by_ref().take(share(flaws.leaving_percent)) {
+        for host in rest.by_ref().take(self.plan.share_of_peers(flaws.leaving_percent)) {
             let at = self.rng.between(length / 5, length * 4 / 5);
             self.wheel.add(at, Event::Leave { host });
         }
-        for host in rest.by_ref().take(share(flaws.lying_percent)) {
+        for host in rest.by_ref().take(self.plan.share_of_peers(flaws.lying_percent)) {
             self.hosts[host as usize].is_lying = true;
             self.tally.hosts[host as usize].is_faulty = true;
         }
-        for host in rest.take(share(flaws.stalling_percent)) {
+        for host in rest.take(self.plan.share_of_peers(flaws.stalling_percent)) {
             self.hosts[host as usize].is_stalling = true;
             self.tally.hosts[host as usize].is_faulty = true;
         }

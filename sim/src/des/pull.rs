@@ -17,7 +17,7 @@ use super::net::{Begin, FlowKey, Net, Progress};
 use super::tally::Tally;
 use super::wheel::Wheel;
 use crate::outcome::Outcome;
-use crate::plan::{Arrivals, Plan, Policy};
+use crate::plan::{Plan, Policy};
 
 /// Parents a child is offered at once.
 const CANDIDATES: usize = 4;
@@ -134,26 +134,21 @@ impl Pull {
         let everybody = plan.seeds..plan.seeds + plan.peers;
         let length = plan.piece_times(plan.bound()).as_micros() as u64;
         for child in everybody.clone() {
-            let at = match plan.arrivals {
-                Arrivals::Staggered(over) => 1 + self.rng.below((over * plan.piece_us as f64) as u64),
-                Arrivals::Late(_) if child >= everybody.end - plan.late_peers() => length / 2,
-                Arrivals::Herd | Arrivals::Late(_) => 1,
-            };
+            let at = plan.arrival_us(child, &mut self.rng);
             self.tally.hosts[child as usize].joined = at;
             self.wheel.add(at, Event::Pull { child });
         }
         // All are alike: the first may be those that something is wrong with.
         let mut rest = everybody;
-        let share = |percent: u32| (plan.peers as usize * percent as usize) / 100;
-        for host in rest.by_ref().take(share(plan.flaws.leaving_percent)) {
+        for host in rest.by_ref().take(plan.share_of_peers(plan.flaws.leaving_percent)) {
             let at = self.rng.between(length / 5, length * 4 / 5);
             self.wheel.add(at, Event::Leave { host });
         }
-        for host in rest.by_ref().take(share(plan.flaws.lying_percent)) {
+        for host in rest.by_ref().take(plan.share_of_peers(plan.flaws.lying_percent)) {
             self.hosts[host as usize].is_lying = true;
             self.tally.hosts[host as usize].is_faulty = true;
         }
-        for host in rest.take(share(plan.flaws.stalling_percent)) {
+        for host in rest.take(plan.share_of_peers(plan.flaws.stalling_percent)) {
             self.hosts[host as usize].is_stalling = true;
             self.tally.hosts[host as usize].is_faulty = true;
         }

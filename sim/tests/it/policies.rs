@@ -13,7 +13,12 @@ fn swarm() -> Plan {
 }
 
 fn runs(plan: &Plan) -> Vec<Outcome> {
-    (1..=3).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {})).collect()
+    over(3, plan).collect()
+}
+
+/// The same with so many seeds.
+fn over(seeds: u64, plan: &Plan) -> impl Iterator<Item = Outcome> {
+    (1..=seeds).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {}))
 }
 
 /// The median ratio to the bound of three seeds.
@@ -72,9 +77,7 @@ fn a_child_whose_transfer_is_late_is_served_by_others_meanwhile() {
     let mut plan = Plan { flaws, ..swarm() };
     plan.config.grant_term_floor = Duration::from_secs(10);
     // A run differs from another by more than what this is worth: 2.4 % over twelve.
-    let nearly_all = |plan: &Plan| -> f64 {
-        (1..=12).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {}).ninth_decile).sum()
-    };
+    let nearly_all = |plan: &Plan| -> f64 { over(12, plan).map(|outcome| outcome.ninth_decile).sum() };
     let with = nearly_all(&plan);
     plan.config.late_slack = u32::MAX;
     let without = nearly_all(&plan);
@@ -114,7 +117,7 @@ fn who_is_at_the_source_keeps_its_link_free_for_the_next_piece() {
     let nine = |keeps_free| -> f64 {
         let mut plan = Plan { jitter_percent: 30, ..scenario::connections(1) };
         plan.config.keeps_free = keeps_free;
-        median((1..=9).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {}).ratio))
+        median(over(9, &plan).map(|outcome| outcome.ratio))
     };
     let (with, without) = (nine(true), nine(false));
     assert!(with + 0.01 < without, "{with} against {without}");
@@ -124,8 +127,7 @@ fn who_is_at_the_source_keeps_its_link_free_for_the_next_piece() {
 fn a_swarm_that_waits_for_the_source_is_not_at_its_end() {
     let plan = Plan { peers: 6, jitter_percent: 5, ..scenario::connections(1) };
     // It was 1.002 while those counted as idle who had been a moment before.
-    for seed in 1..=9 {
-        let outcome = des::run(Plan { seed, ..plan.clone() }, |_, _| {});
+    for outcome in over(9, &plan) {
         assert!(outcome.ratio < 0.98, "{outcome:?}");
     }
 }
@@ -134,7 +136,7 @@ fn a_swarm_that_waits_for_the_source_is_not_at_its_end() {
 fn readers_in_order_wait_less_and_the_swarm_no_longer() {
     let delays = |is_in_order| {
         let plan = Plan { is_in_order, driver: Driver::Full, ..Plan::new(100, 128) };
-        let outcomes: Vec<_> = (1..=5).map(|seed| des::run(Plan { seed, ..plan.clone() }, |_, _| {})).collect();
+        let outcomes: Vec<_> = over(5, &plan).collect();
         let median = |of: fn(&Outcome) -> f64| median(outcomes.iter().map(of));
         (median(|outcome| outcome.reader_delay), median(|outcome| outcome.ratio))
     };

@@ -58,10 +58,7 @@ impl Scheduler {
             swarm.source.failed.clear();
         }
         swarm.source.brought = now;
-        let run = &mut swarm.source.runs[at];
-        run.touched = now;
-        run.reached = run.reached.max(piece.get() + 1);
-        run.started.retain(|started| *started != piece);
+        swarm.source.runs[at].store(now, piece);
         self.piece_found(now, peer, piece);
         claimants.into_iter().for_each(|claimant| self.piece_found(now, claimant, piece));
         self.spread_digest(key, peer, piece);
